@@ -1,0 +1,100 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target: Swift 6 language mode, strict memory safety, explicit `any`, imports internal unless said otherwise.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// The data plane and what it stands on. Exclusivity checks stay on in debug and sanitizer builds, where they find bugs;
+/// in release they cost up to 5,000 instructions a request (docs/decisions/0002-release-flags.md).
+let lean: [SwiftSetting] = strict + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
+
+func shared(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/Shared/\(name)", swiftSettings: lean)
+}
+
+func dataPlane(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/DataPlane/\(name)", swiftSettings: lean)
+}
+
+func controlPlane(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Sources/ControlPlane/\(name)", swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies + ["TestSupport"], path: "Tests/\(name)", swiftSettings: strict)
+}
+
+let package = Package(
+    name: "outrigger",
+    platforms: [.macOS(.v26)],  // Says only which standard library we use; the product runs on Linux.
+    products: [
+        .executable(name: "outrigger-proxy", targets: ["outrigger-proxy"]),
+        .executable(name: "outrigger", targets: ["outrigger"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // C shims.
+        .target(name: "CLinux", path: "Sources/C/CLinux"),
+        .systemLibrary(name: "CCares", path: "Sources/C/CCares", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
+
+        // What both planes stand on.
+        shared("Base"),
+        shared("HTTP", ["Base"]),
+        shared("HTTP1", ["HTTP", "Base"]),
+        shared("ProxyConfig", ["Base"]),
+        shared("XDSWire", ["ProxyConfig", "Base"]),
+        shared("Reactor", ["CLinux", "Base"]),
+
+        // The data plane: decisions first, then what touches sockets, then what joins them.
+        dataPlane("Routing", ["HTTP", "ProxyConfig", "Base"]),
+        dataPlane("Balancing", ["ProxyConfig", "Base"]),
+        dataPlane("Resilience", ["ProxyConfig", "Base"]),
+        dataPlane("Telemetry", ["HTTP", "ProxyConfig", "Base"]),
+        dataPlane("Resolver", ["CCares", "Reactor", "Base"]),
+        dataPlane(
+            "Proxy",
+            ["HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ProxyConfig", "Base"]),
+        .executableTarget(
+            name: "outrigger-proxy", dependencies: ["Proxy"], path: "Sources/DataPlane/outrigger-proxy", swiftSettings: lean,
+            linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]),
+
+        // The mesh: its resources, their YAML, and the compiler from App Mesh to snapshots.
+        controlPlane("MeshModel", ["Base"]),
+        controlPlane("MeshYAML", ["MeshModel", "Base", .product(name: "Yams", package: "Yams")]),
+        controlPlane("MeshCompiler", ["MeshModel", "ProxyConfig", "Base"]),
+        .executableTarget(
+            name: "outrigger",
+            dependencies: [
+                "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ProxyConfig", "Base",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Sources/CLI/outrigger", swiftSettings: strict),
+
+        // Tests mirror the folders above.
+        .target(name: "TestSupport", dependencies: ["Base"], path: "Tests/Support", swiftSettings: strict),
+        tests("BaseTests", ["Base"]),
+        tests("HTTP1Tests", ["HTTP1", "HTTP", "Base"]),
+        tests("ReactorTests", ["Reactor", "Base"]),
+        tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"]),
+        tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
+        tests("BalancingTests", ["Balancing", "ProxyConfig", "Base"]),
+        tests("ResilienceTests", ["Resilience", "ProxyConfig", "Base"]),
+        tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
+        tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
+        tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
+        tests("MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ProxyConfig", "Base"]),
+        tests("ArchitectureTests", []),
+        tests("Integration", ["XDSWire", "ProxyConfig", "Base"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,2 @@
+#include "CLinux.h"
+int outrigger_linux_shim_version(void) { return 1; }
