@@ -1,0 +1,115 @@
+/// A resource of one kind, with what all have.
+public protocol MeshResource: Hashable, Sendable {
+    static var kind: ResourceKind { get }
+    var meta: ResourceMeta { get }
+}
+
+extension MeshResource {
+    public var key: ResourceKey { ResourceKey(kind: Self.kind, namespace: meta.namespace, name: meta.name) }
+}
+
+extension Mesh: MeshResource { public static var kind: ResourceKind { .mesh } }
+extension VirtualNode: MeshResource { public static var kind: ResourceKind { .virtualNode } }
+extension VirtualService: MeshResource { public static var kind: ResourceKind { .virtualService } }
+extension VirtualRouter: MeshResource { public static var kind: ResourceKind { .virtualRouter } }
+extension VirtualGateway: MeshResource { public static var kind: ResourceKind { .virtualGateway } }
+extension GatewayRoute: MeshResource { public static var kind: ResourceKind { .gatewayRoute } }
+extension BackendGroup: MeshResource { public static var kind: ResourceKind { .backendGroup } }
+extension Sidecar: MeshResource { public static var kind: ResourceKind { .sidecar } }
+extension EndpointSet: MeshResource { public static var kind: ResourceKind { .endpointSet } }
+
+/// A resource of any kind.
+public enum Resource: Hashable, Sendable {
+    case mesh(Mesh)
+    case virtualNode(VirtualNode)
+    case virtualService(VirtualService)
+    case virtualRouter(VirtualRouter)
+    case virtualGateway(VirtualGateway)
+    case gatewayRoute(GatewayRoute)
+    case backendGroup(BackendGroup)
+    case sidecar(Sidecar)
+    case endpointSet(EndpointSet)
+
+    public var key: ResourceKey {
+        switch self {
+        case .mesh(let resource): resource.key
+        case .virtualNode(let resource): resource.key
+        case .virtualService(let resource): resource.key
+        case .virtualRouter(let resource): resource.key
+        case .virtualGateway(let resource): resource.key
+        case .gatewayRoute(let resource): resource.key
+        case .backendGroup(let resource): resource.key
+        case .sidecar(let resource): resource.key
+        case .endpointSet(let resource): resource.key
+        }
+    }
+}
+
+/// The resources of one kind, in the order of their keys: every run goes through them alike.
+public struct ResourceTable<Value: MeshResource>: Hashable, Sendable, RandomAccessCollection {
+    private var byKey: [ResourceKey: Value] = [:]
+    private var keys: [ResourceKey] = []
+
+    public init() {}
+
+    public subscript(key: ResourceKey) -> Value? { byKey[key] }
+    public subscript(namespace namespace: String?, name name: String) -> Value? {
+        byKey[ResourceKey(kind: Value.kind, namespace: namespace, name: name)]
+    }
+
+    /// Adds a resource, or replaces the one of the same key.
+    public mutating func insert(_ value: Value) {
+        guard byKey.updateValue(value, forKey: value.key) == nil else { return }
+        // Where it belongs by binary search: a mesh of thousands of resources loads in no time.
+        var low = 0
+        var high = keys.count
+        while low < high {
+            let middle = (low + high) / 2
+            if keys[middle] < value.key { low = middle + 1 } else { high = middle }
+        }
+        keys.insert(value.key, at: low)
+    }
+
+    public var startIndex: Int { 0 }
+    public var endIndex: Int { keys.count }
+    public subscript(position: Int) -> Value { byKey[keys[position]]! }
+}
+
+/// All that was loaded, and where it stands in the files.
+public struct MeshResources: Sendable {
+    public var meshes = ResourceTable<Mesh>()
+    public var virtualNodes = ResourceTable<VirtualNode>()
+    public var virtualServices = ResourceTable<VirtualService>()
+    public var virtualRouters = ResourceTable<VirtualRouter>()
+    public var virtualGateways = ResourceTable<VirtualGateway>()
+    public var gatewayRoutes = ResourceTable<GatewayRoute>()
+    public var backendGroups = ResourceTable<BackendGroup>()
+    public var sidecars = ResourceTable<Sidecar>()
+    public var endpointSets = ResourceTable<EndpointSet>()
+    /// By name; a namespace that no file declares has no labels.
+    public var namespaces: [String: Namespace] = [:]
+    public var places = SourceMap()
+
+    public init() {}
+
+    public mutating func insert(_ resource: Resource) {
+        switch resource {
+        case .mesh(let resource): meshes.insert(resource)
+        case .virtualNode(let resource): virtualNodes.insert(resource)
+        case .virtualService(let resource): virtualServices.insert(resource)
+        case .virtualRouter(let resource): virtualRouters.insert(resource)
+        case .virtualGateway(let resource): virtualGateways.insert(resource)
+        case .gatewayRoute(let resource): gatewayRoutes.insert(resource)
+        case .backendGroup(let resource): backendGroups.insert(resource)
+        case .sidecar(let resource): sidecars.insert(resource)
+        case .endpointSet(let resource): endpointSets.insert(resource)
+        }
+    }
+
+    /// A namespace that no file declares still has a name, and Kubernetes labels it with that.
+    public func labels(ofNamespace name: String) -> [String: String] {
+        var labels = namespaces[name]?.labels ?? [:]
+        labels["kubernetes.io/metadata.name"] = name
+        return labels
+    }
+}
