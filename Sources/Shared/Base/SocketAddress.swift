@@ -67,7 +67,9 @@ public enum IPAddress: Hashable, Sendable {
                 groups.append(UInt16(bits >> 16))
                 groups.append(UInt16(truncatingIfNeeded: bits))
             } else {
-                guard part.count <= 4, let group = UInt16(String(decoding: part, as: UTF8.self), radix: 16), part.first != 0x2b else { return nil }
+                guard part.count <= 4, let group = UInt16(String(decoding: part, as: UTF8.self), radix: 16), part.first != 0x2b else {
+                    return nil
+                }
                 groups.append(group)
             }
         }

@@ -19,7 +19,8 @@ public struct Cluster: Hashable, Sendable {
 
     public init(
         name: String, discovery: Discovery, connectTimeout: Duration = .seconds(1), loadBalancing: LoadBalancing = .roundRobin,
-        upstreamProtocol: UpstreamProtocol = .http1, outlierDetection: OutlierDetection? = nil, circuitBreakers: CircuitBreakers = CircuitBreakers(),
+        upstreamProtocol: UpstreamProtocol = .http1, outlierDetection: OutlierDetection? = nil,
+        circuitBreakers: CircuitBreakers = CircuitBreakers(),
         healthChecks: [HealthCheck] = [], panicThresholdPercent: Double = 50, tls: UpstreamTLS? = nil, idleTimeout: Duration? = nil
     ) {
         self.name = name
@@ -202,7 +203,8 @@ public struct HealthCheck: Hashable, Sendable {
     /// alt_port.
     public var port: Port?
 
-    public init(kind: Kind, interval: Duration, timeout: Duration, healthyThreshold: UInt32, unhealthyThreshold: UInt32, port: Port? = nil) {
+    public init(kind: Kind, interval: Duration, timeout: Duration, healthyThreshold: UInt32, unhealthyThreshold: UInt32, port: Port? = nil)
+    {
         self.kind = kind
         self.interval = interval
         self.timeout = timeout

@@ -51,7 +51,8 @@ public struct FilterChainMatch: Hashable, Sendable {
     public var applicationProtocols: [String]
 
     public init(
-        destinationPort: Port? = nil, serverNames: [String] = [], transportProtocol: TransportProtocol? = nil, applicationProtocols: [String] = []
+        destinationPort: Port? = nil, serverNames: [String] = [], transportProtocol: TransportProtocol? = nil,
+        applicationProtocols: [String] = []
     ) {
         self.destinationPort = destinationPort
         self.serverNames = serverNames

@@ -1,5 +1,3 @@
-public import Base
-
 /// The routes of one listener (envoy.config.route.v3.RouteConfiguration).
 public struct RouteConfiguration: Hashable, Sendable {
     public var name: String
@@ -189,7 +187,8 @@ public struct RetryPolicy: Hashable, Sendable {
     public var hostSelectionMaxAttempts: Int
 
     public init(
-        retryOn: [String], retriableStatusCodes: [Int] = [], maxRetries: Int, perTryTimeout: Duration? = nil, hostSelectionMaxAttempts: Int = 5
+        retryOn: [String], retriableStatusCodes: [Int] = [], maxRetries: Int, perTryTimeout: Duration? = nil,
+        hostSelectionMaxAttempts: Int = 5
     ) {
         self.retryOn = retryOn
         self.retriableStatusCodes = retriableStatusCodes

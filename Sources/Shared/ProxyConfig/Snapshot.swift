@@ -14,7 +14,8 @@ public struct Snapshot: Hashable, Sendable {
     public var loadAssignments: [ClusterLoadAssignment]
 
     public init(
-        node: Node, process: ProcessSettings = ProcessSettings(), listeners: [Listener] = [], routeConfigurations: [RouteConfiguration] = [],
+        node: Node, process: ProcessSettings = ProcessSettings(), listeners: [Listener] = [],
+        routeConfigurations: [RouteConfiguration] = [],
         clusters: [Cluster] = [], loadAssignments: [ClusterLoadAssignment] = []
     ) {
         self.node = node

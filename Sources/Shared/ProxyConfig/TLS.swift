@@ -1,5 +1,3 @@
-public import Base
-
 /// Where a certificate with its key comes from.
 public enum CertificateSource: Hashable, Sendable {
     case file(chain: String, privateKey: String)
