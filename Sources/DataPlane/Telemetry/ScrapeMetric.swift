@@ -1,0 +1,167 @@
+/// Metrics whose values are kept elsewhere and asked for at each scrape.
+public enum ScrapeMetric: Int, CaseIterable, Sendable {
+    // Labelled by cluster.
+    case membershipTotal
+    case membershipHealthy
+    case membershipExcluded
+    case membershipChange
+    case updateAttempt
+    case updateSuccess
+    case updateFailure
+    case ejectionsActive
+    case ejectionsEnforcedTotal
+    case ejectionsOverflow
+    case ejectionsDetectedConsecutive5xx
+    case ejectionsEnforcedConsecutive5xx
+    case panicActive
+    // Labelled by cluster and address.
+    case hostEjected
+    case hostEjectionsTotal
+    case hostWeight
+    // The process.
+    case serverLive
+    case serverState
+    case serverUptime
+    case serverConcurrency
+    case serverMemoryAllocated
+    case serverMemoryPhysicalSize
+    case serverTotalConnections
+    case openDescriptors
+    case buildInfo
+    case activeClusters
+    case warmingClusters
+    case activeListeners
+    case drainingListeners
+    // The configuration.
+    case configVersionInfo
+    case configAge
+    case configAppliedTotal
+    case configRejectedTotal
+    case xdsConnected
+    // This module.
+    case labelOverflowTotal
+    case logBytesTotal
+    case logDroppedLinesTotal
+    case logWriteErrorsTotal
+
+    enum Kind: Sendable {
+        case counter
+        case gauge
+    }
+
+    struct Description: Sendable {
+        /// The family's name in Prometheus.
+        var family: String
+        var kind: Kind
+        var labels: [String]
+        /// What stands in /stats: `{}` for each label's value in turn.
+        var stat: String
+        var help: String
+    }
+
+    var description: Description {
+        switch self {
+        case .membershipTotal: cluster("membership_total", .gauge, "Endpoints of the cluster.")
+        case .membershipHealthy: cluster("membership_healthy", .gauge, "Endpoints that may be picked.")
+        case .membershipExcluded: cluster("membership_excluded", .gauge, "Endpoints left out of balancing, ejected ones not counted.")
+        case .membershipChange: cluster("membership_change", .counter, "Changes of the set of endpoints.")
+        case .updateAttempt: cluster("update_attempt", .counter, "Lookups of the cluster's endpoints.")
+        case .updateSuccess: cluster("update_success", .counter, "Lookups that gave an answer.")
+        case .updateFailure: cluster("update_failure", .counter, "Lookups that failed; the last answer is kept.")
+        case .ejectionsActive: cluster("outlier_detection.ejections_active", .gauge, "Endpoints ejected now.")
+        case .ejectionsEnforcedTotal: cluster("outlier_detection.ejections_enforced_total", .counter, "Ejections.")
+        case .ejectionsOverflow: cluster("outlier_detection.ejections_overflow", .counter, "Ejections refused by maxEjectionPercent.")
+        case .ejectionsDetectedConsecutive5xx:
+            cluster("outlier_detection.ejections_detected_consecutive_5xx", .counter, "Times an endpoint had its Nth error in a row.")
+        case .ejectionsEnforcedConsecutive5xx:
+            cluster("outlier_detection.ejections_enforced_consecutive_5xx", .counter, "Ejections for errors in a row.")
+        case .panicActive:
+            Description(
+                family: "outrigger_panic_active", kind: .gauge, labels: ["cluster"], stat: "cluster.{}.panic_active",
+                help: "1 while health is ignored because too few endpoints are left.")
+        case .hostEjected: host("ejected", .gauge, "1 while the endpoint is ejected.")
+        case .hostEjectionsTotal: host("ejections_total", .counter, "Ejections of the endpoint.")
+        case .hostWeight: host("weight", .gauge, "Weight of the endpoint in balancing.")
+        case .serverLive: server("live", .gauge, "1 while the proxy serves, 0 while it drains.")
+        case .serverState: server("state", .gauge, "0 live, 1 draining, 2 pre-initializing, 3 initializing.")
+        case .serverUptime: server("uptime", .gauge, "Seconds since the start.")
+        case .serverConcurrency: server("concurrency", .gauge, "Workers.")
+        case .serverMemoryAllocated: server("memory_allocated", .gauge, "Bytes of heap in use.")
+        case .serverMemoryPhysicalSize: server("memory_physical_size", .gauge, "Bytes of resident memory.")
+        case .serverTotalConnections: server("total_connections", .gauge, "Connections of callers open.")
+        case .openDescriptors: own("process_open_fds", .gauge, [], "server.open_fds", "File descriptors open.")
+        case .buildInfo: own("build_info", .gauge, ["version"], "server.build.{}", "1; the label tells the version.")
+        case .activeClusters: manager("cluster_manager.active_clusters", "Clusters that serve.")
+        case .warmingClusters: manager("cluster_manager.warming_clusters", "Clusters that wait for their endpoints.")
+        case .activeListeners: manager("listener_manager.total_listeners_active", "Listeners that accept.")
+        case .drainingListeners: manager("listener_manager.total_listeners_draining", "Listeners that finish what is open.")
+        case .configVersionInfo:
+            own("config_version_info", .gauge, ["version"], "config.version.{}", "1; the label tells the snapshot that is applied.")
+        case .configAge: own("config_age_seconds", .gauge, [], "config.age_seconds", "Seconds since the snapshot was applied.")
+        case .configAppliedTotal: own("config_applied_total", .counter, [], "config.applied", "Snapshots applied.")
+        case .configRejectedTotal:
+            own("config_rejected_total", .counter, ["kind"], "config.rejected.{}", "Snapshots refused, by kind of the resource at fault.")
+        case .xdsConnected: own("xds_connected", .gauge, [], "control_plane.connected_state", "1 while the control plane is connected.")
+        case .labelOverflowTotal:
+            own(
+                "label_overflow_total", .counter, ["kind"], "stats.label_overflow.{}",
+                "Times a thing got no series of its own because there were too many.")
+        case .logBytesTotal: own("log_bytes_total", .counter, ["path"], "log.{}.bytes", "Bytes written to a log file.")
+        case .logDroppedLinesTotal:
+            own("log_dropped_lines_total", .counter, ["path"], "log.{}.dropped_lines", "Lines lost because the file could not take them.")
+        case .logWriteErrorsTotal:
+            own("log_write_errors_total", .counter, ["path"], "log.{}.write_errors", "Failed opens and writes of a log file.")
+        }
+    }
+
+    private func cluster(_ name: String, _ kind: Kind, _ help: String) -> Description {
+        Description(
+            family: "envoy_cluster_" + Self.underscored(name), kind: kind, labels: ["envoy_cluster_name"], stat: "cluster.{}." + name,
+            help: help)
+    }
+
+    private func host(_ name: String, _ kind: Kind, _ help: String) -> Description {
+        Description(
+            family: "outrigger_host_" + name, kind: kind, labels: ["cluster", "address"], stat: "cluster.{}.host.{}." + name, help: help)
+    }
+
+    private func server(_ name: String, _ kind: Kind, _ help: String) -> Description {
+        Description(family: "envoy_server_" + name, kind: kind, labels: [], stat: "server." + name, help: help)
+    }
+
+    private func manager(_ name: String, _ help: String) -> Description {
+        Description(family: "envoy_" + Self.underscored(name), kind: .gauge, labels: [], stat: name, help: help)
+    }
+
+    private func own(_ name: String, _ kind: Kind, _ labels: [String], _ stat: String, _ help: String) -> Description {
+        Description(family: "outrigger_" + name, kind: kind, labels: labels, stat: stat, help: help)
+    }
+
+    private static func underscored(_ name: String) -> String {
+        String(name.map { $0 == "." ? "_" : $0 })
+    }
+}
+
+/// What the providers of one scrape have said.
+public struct ScrapeSamples: Sendable {
+    struct Sample: Sendable {
+        var labels: [String]
+        var value: Double
+    }
+
+    private(set) var samples = [[Sample]](repeating: [], count: ScrapeMetric.allCases.count)
+
+    init() {}
+
+    /// - Parameter labels: the values of the metric's labels, in the order of docs/metrics.md. Beyond
+    ///   `StatsRegistry.labelSetLimit` samples of one metric the rest is left out.
+    public mutating func add(_ metric: ScrapeMetric, _ labels: [String] = [], _ value: some BinaryInteger) {
+        add(metric, labels, Double(value))
+    }
+
+    public mutating func add(_ metric: ScrapeMetric, _ labels: [String] = [], _ value: Double) {
+        precondition(labels.count == metric.description.labels.count, "\(metric) takes labels \(metric.description.labels), got \(labels)")
+        guard samples[metric.rawValue].count < StatsRegistry.labelSetLimit else { return }
+        samples[metric.rawValue].append(Sample(labels: labels, value: value))
+    }
+}
