@@ -44,6 +44,8 @@ public final class Head {
     public var authority = 0..<0
     /// Response: 100 through 599.
     public var status = 0
+    /// Response: the reason phrase as it came; empty where there was none, as in HTTP/2.
+    public var reason = 0..<0
     /// HTTP/1.x minor version, or 0 with `isHTTP2`.
     public var minorVersion = 1
     public var isHTTP2 = false
@@ -60,6 +62,7 @@ public final class Head {
         target = 0..<0
         authority = 0..<0
         status = 0
+        reason = 0..<0
         minorVersion = 1
         isHTTP2 = false
     }
