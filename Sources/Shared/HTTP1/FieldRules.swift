@@ -1,0 +1,67 @@
+internal import HTTP
+
+/// Which fields may stand where, beyond their syntax.
+
+extension KnownField {
+    /// In a trailer section these can only be there to confuse (RFC 9110 section 6.5.1).
+    var changesFraming: Bool {
+        switch self {
+        case .contentLength, .transferEncoding, .host, .connection: true
+        default: false
+        }
+    }
+
+    /// Between two neighbours only (RFC 9110 section 7.6.1), so never passed on as it came.
+    var isHopByHop: Bool {
+        switch self {
+        case .connection, .keepAlive, .proxyConnection, .te, .transferEncoding, .upgrade, .http2Settings: true
+        default: false
+        }
+    }
+}
+
+extension Head.Field {
+    /// Trailers come after the decisions that they could change: routing, authentication, and what the body is. Those are dropped.
+    func isAllowedInTrailers(_ trailers: Head) -> Bool {
+        switch known {
+        case .grpcStatus, .server, .date: true
+        case .other: !isOne(of: forbiddenInTrailers, trailers) && !isOurs(trailers)
+        default: false
+        }
+    }
+
+    /// Whether the field survives its nomination by Connection. Stripping `x-forwarded-for` or `authorization` on a caller's word
+    /// would let the caller undo what an earlier hop has set.
+    func isEndToEnd(_ head: Head) -> Bool {
+        known == .other ? isOne(of: protectedNames, head) || isOurs(head) : !known.isHopByHop
+    }
+
+    /// What proxies tell each other.
+    private func isOurs(_ head: Head) -> Bool {
+        hasPrefix(head, "x-forwarded-") || hasPrefix(head, "x-envoy-") || hasPrefix(head, "x-outrigger-") || hasPrefix(head, "x-b3-")
+            || hasPrefix(head, "x-amzn-")
+    }
+
+    private func isOne(of names: [StaticString], _ head: Head) -> Bool {
+        for text in names where head.equals(name, text) { return true }
+        return false
+    }
+
+    private func hasPrefix(_ head: Head, _ prefix: StaticString) -> Bool {
+        let length = prefix.utf8CodeUnitCount
+        return name.count >= length && head.equals(name.lowerBound..<name.lowerBound + length, prefix)
+    }
+}
+
+/// RFC 9110 section 6.5.1: fields for framing, routing, request modifiers, authentication, control data and the content's format.
+private let forbiddenInTrailers: [StaticString] = [
+    "authorization", "cookie", "set-cookie", "cache-control", "content-encoding", "content-range", "max-forwards", "pragma", "range",
+    "www-authenticate", "location", "retry-after", "vary", "age", "expires", "origin", "x-real-ip", "if-match", "if-none-match",
+    "if-modified-since", "if-unmodified-since", "if-range",
+]
+
+private let protectedNames: [StaticString] = [
+    "authorization", "cookie", "set-cookie", "cache-control", "content-encoding", "content-range", "origin", "location", "etag", "range",
+    "if-match", "if-none-match", "x-real-ip", "via", "traceparent", "tracestate", "baggage", "strict-transport-security", "accept",
+    "www-authenticate", "grpc-encoding", "grpc-message",
+]
