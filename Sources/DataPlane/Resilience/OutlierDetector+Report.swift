@@ -1,0 +1,92 @@
+public import Base
+import Synchronization
+
+/// What operators see of a detector: its counters and its endpoints.
+extension OutlierDetector {
+    struct Counters: ~Copyable {
+        let detected = Atomic<UInt64>(0)
+        let enforced = Atomic<UInt64>(0)
+        let overflow = Atomic<UInt64>(0)
+    }
+
+    /// The counters at one moment, each exact, together not atomic.
+    public struct Statistics: Hashable, Sendable {
+        /// Ejected now: a gauge.
+        public var active: UInt64
+        /// Completed runs of errors of an endpoint that was not ejected.
+        public var detected: UInt64
+        /// Those that ejected.
+        public var enforced: UInt64
+        /// Those that did not because of max_ejection_percent.
+        public var overflow: UInt64
+
+        public init(active: UInt64, detected: UInt64, enforced: UInt64, overflow: UInt64) {
+            self.active = active
+            self.detected = detected
+            self.enforced = enforced
+            self.overflow = overflow
+        }
+
+        /// Every name under `cluster.<name>.outlier_detection.` that Envoy has. Detectors that we do not have stay at 0.
+        public var named: [(name: StaticString, value: UInt64)] {
+            // Envoy's deprecated names also count what the dice let go.
+            let gated = detected - min(overflow, detected)
+            return [
+                ("ejections_active", active),
+                ("ejections_enforced_total", enforced),
+                ("ejections_overflow", overflow),
+                ("ejections_detected_consecutive_5xx", detected),
+                ("ejections_enforced_consecutive_5xx", enforced),
+                ("ejections_detected_consecutive_gateway_failure", 0),
+                ("ejections_enforced_consecutive_gateway_failure", 0),
+                ("ejections_detected_success_rate", 0),
+                ("ejections_enforced_success_rate", 0),
+                ("ejections_detected_consecutive_local_origin_failure", 0),
+                ("ejections_enforced_consecutive_local_origin_failure", 0),
+                ("ejections_detected_local_origin_success_rate", 0),
+                ("ejections_enforced_local_origin_success_rate", 0),
+                ("ejections_detected_failure_percentage", 0),
+                ("ejections_enforced_failure_percentage", 0),
+                ("ejections_detected_local_origin_failure_percentage", 0),
+                ("ejections_enforced_local_origin_failure_percentage", 0),
+                ("ejections_total", gated),
+                ("ejections_consecutive_5xx", gated),
+            ]
+        }
+    }
+
+    public var statistics: Statistics {
+        Statistics(
+            active: UInt64(slots.taken), detected: counters.detected.load(ordering: .relaxed),
+            enforced: counters.enforced.load(ordering: .relaxed), overflow: counters.overflow.load(ordering: .relaxed))
+    }
+
+    /// One endpoint for the admin page.
+    public struct HostReport: Hashable, Sendable {
+        public var address: SocketAddress
+        /// Nil unless ejected.
+        public var ejectedUntil: Instant?
+        /// The current run of errors.
+        public var consecutiveErrors: UInt32
+        public var ejections: UInt32
+        /// The next ejection takes the base time times one more than this.
+        public var multiplier: UInt32
+        /// The last ejection or return.
+        public var lastAction: Instant?
+        /// Oldest first.
+        public var lastOutcomes: [String]
+    }
+
+    /// The cluster's endpoints in the order of `setHosts`, each once.
+    public var hosts: [HostReport] {
+        members.withLock { $0.hosts }.map { host in
+            let history = OutcomeHistory(word: host.history.load(ordering: .relaxed))
+            let lastAction = host.lastAction.load(ordering: .relaxed)
+            return HostReport(
+                address: host.address, ejectedUntil: host.ejectedUntil, consecutiveErrors: history.run,
+                ejections: host.ejections.load(ordering: .relaxed), multiplier: host.multiplier.load(ordering: .relaxed),
+                lastAction: lastAction == HostHealth.never ? nil : Instant(nanoseconds: lastAction),
+                lastOutcomes: history.outcomes.map(\.name))
+        }
+    }
+}

@@ -1,0 +1,168 @@
+public import Base
+
+/// One decision about an endpoint or a cluster: ejected, returned, ejection refused, panic begun or ended.
+public struct OutlierEvent: Hashable, Sendable {
+    public enum Action: String, Hashable, Sendable {
+        case eject = "EJECT"
+        case uneject = "UNEJECT"
+        /// Ours: an ejection that was due and refused.
+        case suppressed = "SUPPRESSED"
+        /// Ours: too few endpoints available, so health is ignored.
+        case panicOn = "PANIC_ON"
+        case panicOff = "PANIC_OFF"
+    }
+
+    public enum Reason: String, Hashable, Sendable {
+        /// The run of errors reached the threshold.
+        case consecutiveErrors = "consecutive_errors"
+        case ejectionTimeOver = "ejection_time_over"
+        /// Outlier detection was taken out of the configuration.
+        case detectionOff = "detection_off"
+        /// The address left the cluster while it was ejected.
+        case hostLeft = "host_left"
+        /// As many endpoints are ejected as max_ejection_percent allows.
+        case maxEjectionPercent = "max_ejection_percent"
+        /// max_ejection_percent is 0.
+        case detectOnly = "detect_only"
+        /// enforcing_consecutive_5xx let it go.
+        case enforcingPercent = "enforcing_percent"
+        case availableBelowThreshold = "available_below_threshold"
+        case availableAgain = "available_again"
+    }
+
+    /// What an event about an endpoint says of it.
+    public struct Host: Hashable, Sendable {
+        public var address: SocketAddress
+        /// Ejections of this address so far.
+        public var ejections: UInt32
+        /// Since the last ejection or return; nil if there was none.
+        public var sinceLastAction: Nanoseconds?
+        /// EJECT only: how long; it ends at the sweep after.
+        public var ejectionTime: Nanoseconds?
+        /// SUPPRESSED only: how many refusals this event stands for.
+        public var refusals: UInt32
+        var history: OutcomeHistory
+
+        /// The last eight outcomes, oldest first.
+        public var lastOutcomes: [String] { history.outcomes.map(\.name) }
+    }
+
+    public enum Subject: Hashable, Sendable {
+        case host(Host)
+        /// One priority of the cluster.
+        case priority(UInt32, available: Int, total: Int)
+    }
+
+    public var action: Action
+    public var reason: Reason
+    public var cluster: String
+    public var instant: Instant
+    public var subject: Subject
+
+    public var host: Host? {
+        if case .host(let host) = subject { host } else { nil }
+    }
+
+    /// Whether the decision took effect.
+    public var isEnforced: Bool { action != .suppressed }
+}
+
+extension OutlierEvent {
+    /// One line of JSON without its line feed: envoy.data.cluster.v3.OutlierDetectionEvent in proto3's JSON mapping (64-bit numbers are
+    /// strings), and our `reason`, `ejection_secs`, `refusals`, `last_outcomes`, `priority`, `available_hosts`, `total_hosts`.
+    ///
+    /// - Parameter wallClock: nanoseconds from 1970 at the instant 0: what to add to an `Instant` for the time of day.
+    public func writeJSON(into line: inout ByteBuffer, wallClock: Nanoseconds) {
+        line.append("{\"type\":\"CONSECUTIVE_5XX\",\"timestamp\":\"")
+        line.append(rfc3339: instant.nanoseconds &+ wallClock.count)
+        line.append("\",\"cluster_name\":\"")
+        line.append(escaping: cluster)
+        line.append("\",\"action\":\"")
+        line.append(action.rawValue)
+        line.append("\",\"enforced\":")
+        line.append(isEnforced ? "true" : "false")
+        line.append(",\"reason\":\"")
+        line.append(reason.rawValue)
+        line.append("\"")
+        switch subject {
+        case .host(let host):
+            host.writeMembers(into: &line)
+            // The message's oneof: which detector saw it.
+            if action == .eject || action == .suppressed { line.append(",\"eject_consecutive_event\":{}") }
+        case .priority(let priority, let available, let total):
+            line.append(",\"priority\":\(priority),\"available_hosts\":\(available),\"total_hosts\":\(total)")
+        }
+        line.append("}")
+    }
+}
+
+extension OutlierEvent.Host {
+    fileprivate func writeMembers(into line: inout ByteBuffer) {
+        line.append(",\"upstream_url\":\"\(address)\",\"num_ejections\":\(ejections)")
+        if let sinceLastAction { line.append(",\"secs_since_last_action\":\"\(sinceLastAction.count / 1_000_000_000)\"") }
+        if let ejectionTime {
+            line.append(",\"ejection_secs\":\(ejectionTime.count / 1_000_000_000)")
+        }
+        if refusals > 0 { line.append(",\"refusals\":\(refusals)") }
+        line.append(",\"last_outcomes\":[")
+        for (index, outcome) in lastOutcomes.enumerated() {
+            line.append(index == 0 ? "\"\(outcome)\"" : ",\"\(outcome)\"")
+        }
+        line.append("]")
+    }
+}
+
+extension ByteBuffer {
+    /// The inside of a JSON string (RFC 8259 §7).
+    fileprivate mutating func append(escaping text: String) {
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+                append(UInt8(ascii: "\\"))
+                append(byte)
+            case 0..<0x20:
+                append("\\u00")
+                append(byte < 0x10 ? "0" : "1")
+                append(hexadecimal: Int(byte & 15))
+            default:
+                append(byte)
+            }
+        }
+    }
+
+    /// `2024-02-29T12:00:00.123Z` (RFC 3339 §5.6) of nanoseconds from 1970.
+    fileprivate mutating func append(rfc3339 nanoseconds: Int64) {
+        let milliseconds = max(nanoseconds, 0) / 1_000_000
+        let (days, ofDay) = milliseconds.quotientAndRemainder(dividingBy: 86_400_000)
+        let (year, month, day) = civilDate(daysFrom1970: days)
+        append(padded: year, 4)
+        append("-")
+        append(padded: month, 2)
+        append("-")
+        append(padded: day, 2)
+        append("T")
+        append(padded: ofDay / 3_600_000, 2)
+        append(":")
+        append(padded: ofDay / 60_000 % 60, 2)
+        append(":")
+        append(padded: ofDay / 1000 % 60, 2)
+        append(".")
+        append(padded: ofDay % 1000, 3)
+        append("Z")
+    }
+
+    private mutating func append(padded number: Int64, _ width: Int) {
+        let digits = String(number)
+        append(String(repeating: "0", count: max(0, width - digits.utf8.count)) + digits)
+    }
+}
+
+/// The Gregorian date of a day, by counting in eras of 400 years that begin on 1 March, so that the leap day comes last.
+private func civilDate(daysFrom1970 days: Int64) -> (year: Int64, month: Int64, day: Int64) {
+    let (era, dayOfEra) = (days + 719_468).quotientAndRemainder(dividingBy: 146_097)
+    let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+    let monthFromMarch = (5 * dayOfYear + 2) / 153
+    let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
+    return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * monthFromMarch + 2) / 5 + 1)
+}
