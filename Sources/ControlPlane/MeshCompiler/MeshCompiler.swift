@@ -1,1 +1,139 @@
-// MeshCompiler
+public import Base
+public import MeshModel
+public import ProxyConfig
+
+/// Makes of the mesh's resources what one proxy runs.
+///
+/// Pure and deterministic: the same resources give the same snapshot, in whatever order their files were read.
+public enum MeshCompiler {
+    /// Whose proxy it is.
+    public enum Subject: Hashable, Sendable {
+        case virtualNode(ResourceKey)
+        case virtualGateway(ResourceKey)
+
+        public var key: ResourceKey {
+            switch self {
+            case .virtualNode(let key), .virtualGateway(let key): key
+            }
+        }
+    }
+
+    /// - Returns: the snapshot with what was assumed on the way, or every reason why there is none.
+    public static func compile(_ resources: MeshResources, for subject: Subject) -> Result<CompiledNode, CompileErrors> {
+        let key = subject.key
+        switch subject {
+        case .virtualNode:
+            guard let node = resources.virtualNodes[key] else { return .failure(.unknown(key)) }
+            return compile(resources, key, node.meta.namespace) { $0.compile(node) }
+        case .virtualGateway:
+            guard let gateway = resources.virtualGateways[key] else { return .failure(.unknown(key)) }
+            return compile(resources, key, gateway.meta.namespace) { $0.compile(gateway) }
+        }
+    }
+
+    private static func compile(
+        _ resources: MeshResources, _ key: ResourceKey, _ namespace: String, _ body: (inout Compilation) -> Snapshot
+    ) -> Result<CompiledNode, CompileErrors> {
+        let mesh: Mesh
+        switch resources.membership(ofNamespace: namespace) {
+        case .mesh(let found), .assumed(let found), .implicit(let found):
+            mesh = found
+        case .notFound:
+            return .failure(.one(resources, key, "failed to find matching mesh for namespace: \(namespace), expecting 1 but found 0"))
+        case .ambiguous(let found):
+            let names = found.map(\.name).joined(separator: ",")
+            let message = "found multiple matching meshes for namespace: \(namespace), expecting 1 but found \(found.count): \(names)"
+            return .failure(.one(resources, key, message))
+        }
+        var compilation = Compilation(resources: resources, mesh: mesh, subject: key)
+        let snapshot = body(&compilation)
+        compilation.checkAddresses(snapshot)
+        guard compilation.errors.isEmpty else { return .failure(CompileErrors(compilation.errors)) }
+        let notes = compilation.notes.union(Honoured.warnings(for: snapshot))
+        return .success(CompiledNode(snapshot: snapshot, notes: notes.sorted()))
+    }
+}
+
+/// What one proxy runs, and what nobody wrote down but is so.
+public struct CompiledNode: Hashable, Sendable {
+    public var snapshot: Snapshot
+    /// Sorted.
+    public var notes: [Note]
+
+    public init(snapshot: Snapshot, notes: [Note]) {
+        self.snapshot = snapshot
+        self.notes = notes
+    }
+
+    public var warnings: [Note] { notes.filter { $0.kind == .warning } }
+}
+
+/// Something that a reader of the resources would not see in them.
+public struct Note: Hashable, Sendable, Comparable {
+    public enum Kind: String, Hashable, Sendable {
+        /// A value that stands in no file.
+        case silentDefault = "default"
+        /// Something that does not do what its author may expect.
+        case warning
+    }
+
+    public var kind: Kind
+    /// Of a default: its place in the rendered snapshot (`clusters[NAME].connect_timeout`). Of a warning: the resource and field, or
+    /// the feature, that it is about.
+    public var path: String
+    /// Of a default: the value.
+    public var value: String?
+    /// Of a default: who chose it ("App Mesh default"). Of a warning: the sentence.
+    public var text: String
+
+    public init(kind: Kind, path: String, value: String? = nil, text: String) {
+        self.kind = kind
+        self.path = path
+        self.value = value
+        self.text = text
+    }
+
+    /// Warnings last, each kind by path.
+    public static func < (left: Note, right: Note) -> Bool {
+        if left.kind != right.kind { return left.kind == .silentDefault }
+        return (left.path, left.text, left.value ?? "") < (right.path, right.text, right.value ?? "")
+    }
+}
+
+/// Why a node has no snapshot.
+public struct CompileError: Error, Hashable, Sendable, CustomStringConvertible {
+    public var location: SourceLocation?
+    public var resource: ResourceKey
+    public var path: FieldPath
+    public var message: String
+
+    public init(location: SourceLocation?, resource: ResourceKey, path: FieldPath = FieldPath(), message: String) {
+        self.location = location
+        self.resource = resource
+        self.path = path
+        self.message = message
+    }
+
+    /// `mesh.yaml:12:3: VirtualNode/cart spec.listeners[0]: ...`
+    public var description: String {
+        let place = location.map { "\($0): " } ?? ""
+        return "\(place)\(resource)\(path.steps.isEmpty ? "" : " \(path)"): \(message)"
+    }
+}
+
+/// Every error of one compilation; at least one.
+public struct CompileErrors: Error, Hashable, Sendable {
+    public var errors: [CompileError]
+
+    public init(_ errors: [CompileError]) {
+        self.errors = errors
+    }
+
+    static func unknown(_ key: ResourceKey) -> CompileErrors {
+        CompileErrors([CompileError(location: nil, resource: key, message: "no such resource in namespace \"\(key.namespace ?? "")\"")])
+    }
+
+    static func one(_ resources: MeshResources, _ key: ResourceKey, _ message: String) -> CompileErrors {
+        CompileErrors([CompileError(location: resources.places.location(in: key), resource: key, message: message)])
+    }
+}

@@ -1,0 +1,122 @@
+import Base
+import MeshModel
+import ProxyConfig
+
+/// One run of the compiler: what it reads, and what it has made so far.
+struct Compilation {
+    let resources: MeshResources
+    let mesh: Mesh
+    /// The node or gateway that the snapshot is for.
+    let subject: ResourceKey
+    let sidecar: Sidecar?
+
+    private(set) var clusters: [String: Cluster] = [:]
+    private(set) var loadAssignments: [String: ClusterLoadAssignment] = [:]
+    private(set) var notes: Set<Note> = []
+    private(set) var errors: [CompileError] = []
+
+    init(resources: MeshResources, mesh: Mesh, subject: ResourceKey) {
+        self.resources = resources
+        self.mesh = mesh
+        self.subject = subject
+        sidecar = resources.sidecars.first { sidecar in
+            switch sidecar.subject {
+            case .virtualNode(let reference): reference.key(.virtualNode, from: sidecar.meta) == subject
+            case .virtualGateway(let reference): reference.key(.virtualGateway, from: sidecar.meta) == subject
+            }
+        }
+    }
+
+    // MARK: What the steps say
+
+    /// A value that stands in no file, at its place in the rendered snapshot.
+    mutating func assume(_ path: String, _ value: String, _ source: String) {
+        notes.insert(Note(kind: .silentDefault, path: path, value: value, text: source))
+    }
+
+    mutating func warn(_ resource: ResourceKey, _ message: String) {
+        warn(resource, FieldPath(), message)
+    }
+
+    mutating func warn(_ resource: ResourceKey, _ path: FieldPath, _ message: String) {
+        let field = path.steps.isEmpty ? "" : " \(path)"
+        notes.insert(Note(kind: .warning, path: "\(resource)\(field)", text: message))
+    }
+
+    mutating func fail(_ resource: ResourceKey, _ message: String) {
+        fail(resource, FieldPath(), message)
+    }
+
+    mutating func fail(_ resource: ResourceKey, _ path: FieldPath, _ message: String) {
+        let place = resources.places.location(of: path, in: resource)
+        let error = CompileError(location: place, resource: resource, path: path, message: message)
+        if !errors.contains(error) { errors.append(error) }
+    }
+
+    mutating func add(_ cluster: Cluster, _ assignment: ClusterLoadAssignment? = nil) {
+        clusters[cluster.name] = cluster
+        if let assignment { loadAssignments[cluster.name] = assignment }
+    }
+
+    mutating func updateCluster(_ name: String, _ change: (inout Cluster) -> Void) {
+        guard var cluster = clusters[name] else { return }
+        change(&cluster)
+        clusters[name] = cluster
+    }
+
+    // MARK: The whole
+
+    mutating func snapshot(
+        role: Node.Role, name: String, listeners: [Listener], routeConfigurations: [RouteConfiguration]
+    ) -> Snapshot {
+        Snapshot(
+            node: Node(mesh: mesh.meshName, role: role, name: name), process: processSettings(),
+            listeners: listeners.sorted { $0.name < $1.name },
+            routeConfigurations: routeConfigurations.sorted { $0.name < $1.name },
+            clusters: clusters.values.sorted { $0.name < $1.name },
+            loadAssignments: loadAssignments.values.sorted { $0.clusterName < $1.clusterName })
+    }
+
+    private mutating func processSettings() -> ProcessSettings {
+        if sidecar?.adminAddress == nil { assume("process.admin_address", "\(Defaults.adminAddress)", Defaults.appMesh) }
+        if sidecar?.drainTime == nil { assume("process.drain_time", "20s", Defaults.appMesh) }
+        return ProcessSettings(
+            adminAddress: sidecar?.adminAddress ?? Defaults.adminAddress, workers: sidecar?.workers,
+            drainTime: sidecar?.drainTime ?? Defaults.drainTime, exposeReplyDetails: sidecar?.exposeReplyDetails ?? false,
+            outlierEventLogPath: sidecar?.outlierEventLogPath)
+    }
+
+    /// Two listeners on one address: the second could never be bound.
+    mutating func checkAddresses(_ snapshot: Snapshot) {
+        var owners: [SocketAddress: String] = [:]
+        var taken = snapshot.listeners.map { ($0.name, $0.address) }
+        taken.append(("the admin interface", snapshot.process.adminAddress))
+        for (name, address) in taken where address.port != 0 {
+            if let owner = owners.updateValue(name, forKey: address) {
+                let remedy = "give them addresses of their own in a Sidecar (outrigger/v1)"
+                fail(subject, "\(owner == name ? "two listeners" : "\(owner) and \(name)") would both bind \(address); \(remedy)")
+            }
+        }
+    }
+
+    func accessLogs(_ file: AccessLogFile?) -> [AccessLog] {
+        guard let file = sidecar?.accessLog ?? file else { return [] }
+        let format: AccessLog.Format =
+            switch file.format {
+            case nil: .standard
+            case .text(let text): .text(text)
+            case .json(let fields): .json(fields.map { AccessLog.Field(key: $0.key, value: $0.value) })
+            }
+        return [AccessLog(path: file.path, format: format)]
+    }
+}
+
+extension FieldPath {
+    /// `FieldPath.spec / "listeners"`.
+    static let spec = FieldPath([.key("spec")])
+}
+
+/// A limit of App Mesh in the 32 bits of xDS; more than that is no limit to anybody.
+func saturating(_ number: Int) -> UInt32 {
+    UInt32(clamping: number)
+}

@@ -1,0 +1,111 @@
+import ProxyConfig
+
+/// What a snapshot may ask for and the proxy does not do yet. Work on one of these ends with deleting its lines.
+enum Honoured {
+    private struct Missing {
+        var feature: String
+        /// What happens instead.
+        var consequence: String
+        /// Where the snapshot asks for it.
+        var places: (Snapshot) -> [String]
+    }
+
+    private static var missing: [Missing] {
+        [
+            Missing(feature: "TLS towards callers", consequence: "the listener is not opened, never served in plaintext") { snapshot in
+                snapshot.listeners.filter { $0.filterChains.contains { $0.tls != nil } }.map(\.name)
+            },
+            Missing(feature: "TLS towards endpoints", consequence: "requests to the cluster fail, none is sent in plaintext") { snapshot in
+                snapshot.clusters.filter { $0.tls != nil }.map(\.name)
+            },
+            Missing(feature: "HTTP/2 and gRPC from callers", consequence: "only HTTP/1.1 is understood") { snapshot in
+                snapshot.listeners.filter { $0.managers.contains { $0.codec != .http1 } }.map(\.name)
+            },
+            Missing(feature: "HTTP/2 and gRPC towards endpoints", consequence: "requests to the cluster fail") { snapshot in
+                snapshot.clusters.filter { $0.upstreamProtocol == .http2 }.map(\.name)
+            },
+            Missing(feature: "active health checks", consequence: "endpoints count as healthy; outlier detection works") { snapshot in
+                snapshot.clusters.filter { !$0.healthChecks.isEmpty }.map(\.name)
+            },
+            Missing(feature: "retries", consequence: "each request is tried once") { snapshot in
+                snapshot.forwards.filter { $0.action.retryPolicy != nil }.map(\.name)
+            },
+            Missing(feature: "connection pool limits", consequence: "connections and requests are not limited") { snapshot in
+                snapshot.clusters.filter { $0.circuitBreakers != CircuitBreakers() }.map(\.name)
+            },
+            Missing(feature: "secrets by SDS", consequence: "the certificate or trust is not loaded") { snapshot in
+                snapshot.clusters.filter { $0.tls?.usesSDS ?? false }.map(\.name)
+                    + snapshot.listeners.filter { $0.filterChains.contains { $0.tls?.usesSDS ?? false } }.map(\.name)
+            },
+        ]
+    }
+
+    /// One warning for each feature, however often it is asked for.
+    static func warnings(for snapshot: Snapshot) -> [Note] {
+        missing.compactMap { missing in
+            let places = Set(missing.places(snapshot)).sorted()
+            guard let first = places.first else { return nil }
+            let others = places.count == 1 ? first : "\(first) and \(places.count - 1) more"
+            return Note(
+                kind: .warning, path: missing.feature, text: "outrigger-proxy does not support this yet: \(missing.consequence) (\(others))"
+            )
+        } + unresolved(snapshot)
+    }
+
+    /// This stays: an ARN alone is no certificate anywhere but in AWS.
+    private static func unresolved(_ snapshot: Snapshot) -> [Note] {
+        var arns: Set<String> = []
+        func look(_ source: CertificateSource?) { if case .unresolved(let arn) = source { arns.insert(arn) } }
+        func look(_ validation: TLSValidation?) { if case .unresolved(let found) = validation?.trust { arns.formUnion(found) } }
+        for tls in snapshot.listeners.flatMap(\.filterChains).compactMap(\.tls) {
+            look(tls.certificate)
+            look(tls.validation)
+        }
+        for tls in snapshot.clusters.compactMap(\.tls) {
+            look(tls.certificate)
+            look(tls.validation)
+        }
+        return arns.map { arn in
+            Note(
+                kind: .warning, path: arn,
+                text:
+                    "no file is known for this certificate: what needs it stays closed; name one in a Sidecar "
+                    + "(spec.certificates, spec.authorities)"
+            )
+        }
+    }
+}
+
+extension Listener {
+    fileprivate var managers: [HTTPConnectionManager] {
+        filterChains.compactMap { if case .http(let manager) = $0.filter { manager } else { nil } }
+    }
+}
+
+extension Snapshot {
+    fileprivate var forwards: [(name: String, action: ForwardAction)] {
+        routeConfigurations.flatMap { configuration in
+            configuration.virtualHosts.flatMap { host in
+                host.routes.compactMap { route in
+                    if case .forward(let action) = route.action { ("\(host.name) \(route.name)", action) } else { nil }
+                }
+            }
+        }
+    }
+}
+
+extension UpstreamTLS {
+    fileprivate var usesSDS: Bool {
+        if case .sds = certificate { return true }
+        if case .sds = validation?.trust { return true }
+        return false
+    }
+}
+
+extension DownstreamTLS {
+    fileprivate var usesSDS: Bool {
+        if case .sds = certificate { return true }
+        if case .sds = validation?.trust { return true }
+        return false
+    }
+}
