@@ -1,0 +1,165 @@
+/// Finds the virtual host of an authority: one hash table for all kinds of domains, names compared without case, no String made.
+struct DomainIndex: Sendable {
+    enum Kind: UInt8 {
+        case exact
+        /// `*.suffix`, held without the asterisk.
+        case suffix
+        /// `prefix.*`, held without the asterisk.
+        case prefix
+    }
+
+    private struct Slot {
+        var host: Int32 = -1
+        var kind = Kind.exact
+        var start: UInt32 = 0
+        var count: UInt32 = 0
+    }
+
+    private var slots: [Slot] = [Slot()]
+    private var used = 0
+    /// In lower case.
+    private var names: [UInt8] = []
+    /// The lengths that wildcards have, the longest first.
+    private var suffixLengths: [Int] = []
+    private var prefixLengths: [Int] = []
+    private var catchAll = -1
+
+    /// Adds a domain; false where it is there already, of this or another host.
+    mutating func insert(_ domain: String, host: Int) -> Bool {
+        var name = Array(domain.utf8)
+        for index in name.indices where name[index] &- 0x41 < 26 { name[index] |= 0x20 }
+        if name == [UInt8(ascii: "*")] {
+            guard catchAll < 0 else { return false }
+            catchAll = host
+            return true
+        }
+        var kind = Kind.exact
+        if name.first == UInt8(ascii: "*") {
+            kind = .suffix
+            name.removeFirst()
+        } else if name.last == UInt8(ascii: "*") {
+            kind = .prefix
+            name.removeLast()
+        }
+        guard find(kind, name.span, 0..<name.count) < 0 else { return false }
+        switch kind {
+        case .exact: break
+        case .suffix: Self.note(name.count, in: &suffixLengths)
+        case .prefix: Self.note(name.count, in: &prefixLengths)
+        }
+        if (used + 1) * 2 > slots.count { grow() }
+        let start = names.count
+        names += name
+        place(Slot(host: Int32(host), kind: kind, start: UInt32(start), count: UInt32(name.count)))
+        used += 1
+        return true
+    }
+
+    private static func note(_ length: Int, in lengths: inout [Int]) {
+        if lengths.contains(length) { return }
+        lengths.append(length)
+        lengths.sort(by: >)
+    }
+
+    private mutating func grow() {
+        let old = slots
+        slots = [Slot](repeating: Slot(), count: max(8, old.count * 2))
+        for slot in old where slot.host >= 0 { place(slot) }
+    }
+
+    private mutating func place(_ slot: Slot) {
+        var index = Self.hash(slot.kind, names.span, Int(slot.start)..<Int(slot.start + slot.count)) & (slots.count - 1)
+        while slots[index].host >= 0 { index = (index + 1) & (slots.count - 1) }
+        slots[index] = slot
+    }
+
+    /// The virtual host of `authority`, or -1.
+    ///
+    /// Exact beats suffix beats prefix beats `*`, longer wildcards beat shorter ones. Within each, `host:port` is tried before `host`.
+    func lookUp(_ bytes: Span<UInt8>, _ authority: Range<Int>) -> Int {
+        let host = authority.lowerBound..<Self.endOfHost(bytes, authority)
+        let hasPort = host.upperBound < authority.upperBound
+        var found = find(.exact, bytes, authority)
+        if found >= 0 { return found }
+        if hasPort {
+            found = find(.exact, bytes, host)
+            if found >= 0 { return found }
+        }
+        for index in suffixLengths.indices {
+            let length = suffixLengths[index]
+            // The asterisk stands for at least one byte.
+            if length < authority.count {
+                found = find(.suffix, bytes, authority.upperBound - length..<authority.upperBound)
+                if found >= 0 { return found }
+            }
+            if hasPort, length < host.count {
+                found = find(.suffix, bytes, host.upperBound - length..<host.upperBound)
+                if found >= 0 { return found }
+            }
+        }
+        for index in prefixLengths.indices where prefixLengths[index] < host.count {
+            found = find(.prefix, bytes, authority.lowerBound..<authority.lowerBound + prefixLengths[index])
+            if found >= 0 { return found }
+        }
+        return catchAll
+    }
+
+    /// Where the port's colon stands, or the end. An IPv6 address has its colons in brackets; bare ones make no port.
+    private static func endOfHost(_ bytes: Span<UInt8>, _ authority: Range<Int>) -> Int {
+        var index = authority.upperBound
+        while index > authority.lowerBound, bytes[index - 1] &- 0x30 < 10 { index -= 1 }
+        guard index > authority.lowerBound, bytes[index - 1] == UInt8(ascii: ":") else { return authority.upperBound }
+        index -= 1
+        if index > authority.lowerBound, bytes[index - 1] == UInt8(ascii: "]") { return index }
+        var earlier = authority.lowerBound
+        while earlier < index {
+            if bytes[earlier] == UInt8(ascii: ":") { return authority.upperBound }
+            earlier += 1
+        }
+        return index
+    }
+
+    private func find(_ kind: Kind, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Int {
+        var index = Self.hash(kind, bytes, range) & (slots.count - 1)
+        while true {
+            let slot = slots[index]
+            if slot.host < 0 { return -1 }
+            if slot.kind == kind, Int(slot.count) == range.count, equals(slot, bytes, range) { return Int(slot.host) }
+            index = (index + 1) & (slots.count - 1)
+        }
+    }
+
+    private func equals(_ slot: Slot, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        let start = Int(slot.start)
+        for offset in 0..<range.count {
+            var byte = bytes[range.lowerBound + offset]
+            if byte &- 0x41 < 26 { byte |= 0x20 }
+            if byte != names[start + offset] { return false }
+        }
+        return true
+    }
+
+    /// Takes upper case for lower case (and some signs for others, which costs a comparison). Domains come from the configuration, so
+    /// callers cannot make collisions.
+    private static func hash(_ kind: Kind, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Int {
+        var hash = UInt64(kind.rawValue) &+ UInt64(range.count) &* 0x9e37_79b9_7f4a_7c15
+        var word: UInt64 = 0
+        var filled = 0
+        for index in range {
+            word = word << 8 | UInt64(bytes[index] | 0x20)
+            filled += 1
+            if filled == 8 {
+                hash = mix(hash ^ word)
+                word = 0
+                filled = 0
+            }
+        }
+        return Int(truncatingIfNeeded: mix(hash ^ word) >> 1)
+    }
+
+    @inline(__always)
+    private static func mix(_ value: UInt64) -> UInt64 {
+        let product = value.multipliedFullWidth(by: 0xd6e8_feb8_6659_fd93)
+        return product.high ^ product.low
+    }
+}
