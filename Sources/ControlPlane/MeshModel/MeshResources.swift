@@ -113,3 +113,31 @@ public struct MeshResources: Sendable {
         return labels
     }
 }
+
+extension MeshResources {
+    /// The resources whose keys `include` accepts, with their places, and all namespaces.
+    public func filtered(_ include: (ResourceKey) -> Bool) -> MeshResources {
+        var result = MeshResources()
+        result.namespaces = namespaces
+        result.places = places
+        for resource in all {
+            if include(resource.key) { result.insert(resource) } else { result.places.remove(resource.key) }
+        }
+        return result
+    }
+
+    /// Every resource, in the order of keys.
+    public var all: [Resource] {
+        var result: [Resource] = []
+        result += meshes.map { .mesh($0) }
+        result += virtualNodes.map { .virtualNode($0) }
+        result += virtualServices.map { .virtualService($0) }
+        result += virtualRouters.map { .virtualRouter($0) }
+        result += virtualGateways.map { .virtualGateway($0) }
+        result += gatewayRoutes.map { .gatewayRoute($0) }
+        result += backendGroups.map { .backendGroup($0) }
+        result += sidecars.map { .sidecar($0) }
+        result += endpointSets.map { .endpointSet($0) }
+        return result
+    }
+}

@@ -11,7 +11,7 @@ public enum CertificateOrigin: Hashable, Sendable {
 
 /// Where the certificates come from that the other side's must descend from.
 public enum TrustOrigin: Hashable, Sendable {
-    /// One through three; a `Sidecar` maps them to files. Clients only (a gateway's listener may carry one; App Mesh refused it later).
+    /// One through three; a `Sidecar` maps them to files. Clients only.
     case acm(authorityARNs: [String])
     case file(certificateChain: String)
     case sds(secretName: String)

@@ -1,0 +1,72 @@
+import Base
+import MeshModel
+
+extension Sidecar {
+    init?(_ meta: ResourceMeta, _ spec: ObjectReader) {
+        let subject: Subject? = spec.exactlyOne([
+            .init("virtualNodeRef", .object(ObjectReference.init)) { .virtualNode($0) },
+            .init("virtualGatewayRef", .object(ObjectReference.init)) { .virtualGateway($0) },
+        ])
+        let admin = spec.optional("admin", .object { $0.required("address", .bindAddress) })
+        let workers = spec.optional("workers", .integer(1...64))
+        let drainTime = spec.optional("drainTime", .duration)
+        let exposeReplyDetails = spec.optional("exposeReplyDetails", .bool)
+        let eventLog = spec.optional("outlierEventLog", .object { $0.required("path", .string(1...255)) })
+        let inbound = spec.list("inbound", of: .object(Inbound.init))
+        let outbound = spec.optional("outbound", .object(Self.outbound))
+        let accessLog = spec.optional("accessLog", .object(AccessLogFile.init))
+        let loadBalancing = spec.optional("loadBalancing", .oneOf(LoadBalancing.allCases))
+        let certificates = spec.list("certificates", of: .object(Certificate.init))
+        let authorities = spec.list("authorities", of: .object(Authority.init))
+        guard let subject else { return nil }
+        self.init(
+            meta: meta, subject: subject, adminAddress: admin, workers: workers, drainTime: drainTime,
+            exposeReplyDetails: exposeReplyDetails,
+            outlierEventLogPath: eventLog, inbound: inbound, outboundHTTP: outbound?.http, outboundTCP: outbound?.tcp ?? [],
+            accessLog: accessLog, loadBalancing: loadBalancing, certificates: certificates, authorities: authorities)
+    }
+
+    private static func outbound(_ object: ObjectReader) -> (http: SocketAddress?, tcp: [OutboundTCP])? {
+        let http = object.optional("http", .object { $0.required("bind", .bindAddress) })
+        return (http, object.list("tcp", of: .object(OutboundTCP.init)))
+    }
+}
+
+extension Sidecar.Inbound {
+    init?(_ object: ObjectReader) {
+        let port = object.required("port", .port)
+        let bind = object.optional("bind", .bindAddress)
+        let app = object.optional("app", .socketAddress)
+        guard let port else { return nil }
+        self.init(port: port, bind: bind, app: app)
+    }
+}
+
+extension Sidecar.OutboundTCP {
+    init?(_ object: ObjectReader) {
+        let virtualService = object.required("virtualService", .object(ObjectReference.init))
+        let port = object.optional("port", .port)
+        let bind = object.required("bind", .bindAddress)
+        guard let virtualService, let bind else { return nil }
+        self.init(virtualService: virtualService, port: port, bind: bind)
+    }
+}
+
+extension Sidecar.Certificate {
+    init?(_ object: ObjectReader) {
+        let arn = object.required("arn", .name)
+        let chain = object.required("certificateChain", .string(1...255))
+        let key = object.required("privateKey", .string(1...255))
+        guard let arn, let chain, let key else { return nil }
+        self.init(arn: arn, certificateChain: chain, privateKey: key)
+    }
+}
+
+extension Sidecar.Authority {
+    init?(_ object: ObjectReader) {
+        let arn = object.required("arn", .name)
+        let chain = object.required("certificateChain", .string(1...255))
+        guard let arn, let chain else { return nil }
+        self.init(arn: arn, certificateChain: chain)
+    }
+}
