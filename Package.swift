@@ -87,7 +87,7 @@ let package = Package(
         tests("ReactorTests", ["Reactor", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"]),
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
-        tests("BalancingTests", ["Balancing", "ProxyConfig", "Base"]),
+        tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
         tests("ResilienceTests", ["Resilience", "ProxyConfig", "Base"]),
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
