@@ -1,0 +1,14 @@
+import Base
+
+/// Any endpoint, with a probability in proportion to its weight.
+struct WeightedRandom: LoadBalancingPolicy {
+    private var candidates = WeightedSet()
+
+    mutating func rebuild(candidates: [Int], loads: Span<EndpointLoad>, random: inout SeededRandom) {
+        self.candidates.rebuild(candidates: candidates, loads: loads)
+    }
+
+    mutating func pick(from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
+        candidates.one(random: &random)
+    }
+}
