@@ -71,54 +71,37 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         }
     }
 
-    /// Finds the name of `bytes[range]`, in any case. One switch on the length, then at most three comparisons.
-    @inline(__always)
+    /// Finds the name that `bytes` hold, in any case. They are token characters; others may be mistaken for a name.
+    ///
+    /// Length and first letter leave one candidate, so every name costs at most one comparison.
     public init(_ bytes: Span<UInt8>) {
-        self = Self.lookUp(bytes)
+        let candidate = Self.candidate(bytes)
+        self = candidate != .other && bytes.equalsToken(candidate.name) ? candidate : .other
     }
 
-    private static func lookUp(_ bytes: Span<UInt8>) -> KnownField {
-        func matches(_ field: KnownField) -> Bool { bytes.equalsLowercase(field.name) }
+    @inline(__always)
+    private static func candidate(_ bytes: Span<UInt8>) -> KnownField {
+        guard bytes.count > 1 else { return .other }
+        let first = bytes[0] | 0x20
+        func begins(_ letter: Unicode.Scalar) -> Bool { first == UInt8(truncatingIfNeeded: letter.value) }
         switch bytes.count {
-        case 2: return matches(.te) ? .te : .other
-        case 4:
-            if matches(.host) { return .host }
-            return matches(.date) ? .date : .other
-        case 6:
-            if matches(.expect) { return .expect }
-            return matches(.server) ? .server : .other
-        case 7:
-            if matches(.upgrade) { return .upgrade }
-            return matches(.trailer) ? .trailer : .other
-        case 9: return matches(.forwarded) ? .forwarded : .other
-        case 10:
-            if matches(.connection) { return .connection }
-            if matches(.userAgent) { return .userAgent }
-            return matches(.keepAlive) ? .keepAlive : .other
-        case 11: return matches(.grpcStatus) ? .grpcStatus : .other
-        case 12:
-            if matches(.contentType) { return .contentType }
-            if matches(.requestID) { return .requestID }
-            return matches(.grpcTimeout) ? .grpcTimeout : .other
-        case 14: return matches(.contentLength) ? .contentLength : (matches(.http2Settings) ? .http2Settings : .other)
-        case 15: return matches(.forwardedFor) ? .forwardedFor : .other
-        case 16:
-            if matches(.proxyConnection) { return .proxyConnection }
-            return matches(.forwardedHost) ? .forwardedHost : .other
-        case 17:
-            if matches(.transferEncoding) { return .transferEncoding }
-            return matches(.forwardedProto) ? .forwardedProto : .other
-        case 18:
-            if matches(.proxyAuthenticate) { return .proxyAuthenticate }
-            return matches(.envoyOverloaded) ? .envoyOverloaded : .other
-        case 19:
-            if matches(.proxyAuthorization) { return .proxyAuthorization }
-            return matches(.outriggerDetails) ? .outriggerDetails : .other
-        case 21:
-            if matches(.envoyOriginalPath) { return .envoyOriginalPath }
-            return matches(.attemptCount) ? .attemptCount : .other
-        case 23: return matches(.forwardedClientCert) ? .forwardedClientCert : .other
-        case 29: return matches(.upstreamServiceTime) ? .upstreamServiceTime : .other
+        case 2: return .te
+        case 4: return begins("h") ? .host : .date
+        case 6: return begins("s") ? .server : .expect
+        case 7: return begins("u") ? .upgrade : .trailer
+        case 9: return .forwarded
+        case 10: return begins("c") ? .connection : begins("u") ? .userAgent : .keepAlive
+        case 11: return .grpcStatus
+        case 12: return begins("c") ? .contentType : begins("x") ? .requestID : .grpcTimeout
+        case 14: return begins("c") ? .contentLength : .http2Settings
+        case 15: return begins("x") ? .forwardedFor : .other
+        case 16: return begins("x") ? .forwardedHost : .proxyConnection
+        case 17: return begins("x") ? .forwardedProto : .transferEncoding
+        case 18: return begins("x") ? .envoyOverloaded : .proxyAuthenticate
+        case 19: return begins("x") ? .outriggerDetails : .proxyAuthorization
+        case 21: return bytes[8] | 0x20 == UInt8(ascii: "o") ? .envoyOriginalPath : .attemptCount
+        case 23: return .forwardedClientCert
+        case 29: return .upstreamServiceTime
         default: return .other
         }
     }
@@ -136,5 +119,31 @@ extension Span<UInt8> {
             if unsafe byte != other[index] { return false }
         }
         return true
+    }
+
+    /// The same, eight bytes at a time, for bytes without control characters and a text of letters, digits and hyphens.
+    ///
+    /// Setting bit 5 then makes lower case of letters and leaves the text's other characters what only they become.
+    @inlinable
+    public func equalsToken(_ text: StaticString) -> Bool {
+        let length = text.utf8CodeUnitCount
+        guard count == length else { return false }
+        let other = unsafe UnsafeRawPointer(text.utf8Start)
+        // Every load lies inside of both: the counts are the same, and the last one is moved back to end with them.
+        return unsafe withUnsafeBytes { mine in
+            guard length >= 8 else {
+                for index in 0..<length where unsafe mine[index] | 0x20 != other.load(fromByteOffset: index, as: UInt8.self) {
+                    return false
+                }
+                return true
+            }
+            var index = 0
+            while true {
+                let left = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
+                guard unsafe left == other.loadUnaligned(fromByteOffset: index, as: UInt64.self) else { return false }
+                guard index < length - 8 else { return true }
+                index = Swift.min(index + 8, length - 8)
+            }
+        }
     }
 }
