@@ -1,28 +1,42 @@
+internal import HTTP
+
 // The byte classes of RFC 9110 and the scans over them. Loads are bounds-checked, and every SIMD operand has a type: an untyped literal
 // compiles to generic code that is 300 times slower.
 
 extension RawSpan {
+    // One comparison where the standard library's checked load has two; loops that compare the same way lose it altogether.
+
     @inline(__always)
     func byte(_ index: Int) -> UInt8 {
-        unsafe unsafeLoad(fromByteOffset: index, as: UInt8.self)
+        precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount))
+        return unsafe unsafeLoad(fromUncheckedByteOffset: index, as: UInt8.self)
     }
 
     @inline(__always)
     private func vector(_ index: Int) -> SIMD16<UInt8> {
-        unsafe unsafeLoadUnaligned(fromByteOffset: index, as: SIMD16<UInt8>.self)
+        precondition(index >= 0 && index <= byteCount &- 16)
+        return unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: SIMD16<UInt8>.self)
+    }
+
+    /// Two bytes, the first in the lower half.
+    @inline(__always)
+    func pair(_ index: Int) -> UInt16 {
+        precondition(index >= 0 && index <= byteCount &- 2)
+        return UInt16(littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt16.self))
     }
 
     /// Eight bytes, the first in the lowest bits.
     @inline(__always)
     func word(_ index: Int) -> UInt64 {
-        UInt64(littleEndian: unsafe unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
+        precondition(index >= 0 && index <= byteCount &- 8)
+        return UInt64(littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self))
     }
 
     /// The index of the first line feed at or behind `start`; the byte count if there is none.
     func indexOfLineFeed(from start: Int) -> Int {
         let lineFeed = SIMD16<UInt8>(repeating: 0x0A)
         var index = start
-        while index &+ 16 <= byteCount {
+        while index <= byteCount &- 16 {
             let hit = firstTrue(vector(index) .== lineFeed)
             if hit < 16 { return index &+ hit }
             index &+= 16
@@ -38,7 +52,7 @@ extension RawSpan {
         let tab = SIMD16<UInt8>(repeating: 0x09)
         let delete = SIMD16<UInt8>(repeating: 0x7F)
         var index = start
-        while index &+ 16 <= byteCount {
+        while index <= byteCount &- 16 {
             let bytes = vector(index)
             let hit = firstTrue(((bytes .< space) .& (bytes .!= tab)) .| (bytes .== delete))
             if hit < 16 { return index &+ hit }
@@ -52,25 +66,33 @@ extension RawSpan {
         return index
     }
 
-    /// The end of the field name at `start`: the first byte that is no token character.
+    /// The end of the letters, digits, hyphens and dots at `start`, of which nearly every field name and host is made.
     @inline(__always)
-    func endOfName(from start: Int) -> Int {
+    func endOfPlain(from start: Int) -> Int {
         var index = start
-        while index &+ 16 <= byteCount {
-            // Letters, digits and `-` are all that common names have. The rest of the token characters is looked at one by one.
+        while index <= byteCount &- 16 {
             let bytes = vector(index)
             let letter = (bytes | SIMD16<UInt8>(repeating: 0x20)) &- SIMD16<UInt8>(repeating: 0x61)
             let digit = bytes &- SIMD16<UInt8>(repeating: 0x30)
-            let other =
+            let other = bytes &- SIMD16<UInt8>(repeating: 0x2D)
+            let hit = firstTrue(
                 (letter .>= SIMD16<UInt8>(repeating: 26)) .& (digit .>= SIMD16<UInt8>(repeating: 10))
-                .& (bytes .!= SIMD16<UInt8>(repeating: 0x2D))
-            let hit = firstTrue(other)
-            index &+= hit
-            if hit < 16 {
-                guard isToken(byte(index)) else { return index }
-                index &+= 1
-            }
+                    .& (other .>= SIMD16<UInt8>(repeating: 2)))
+            if hit < 16 { return index &+ hit }
+            index &+= 16
         }
+        while index < byteCount {
+            let byte = byte(index)
+            if (byte | 0x20) &- 0x61 >= 26, !isDigit(byte), byte &- 0x2D >= 2 { break }
+            index &+= 1
+        }
+        return index
+    }
+
+    /// The end of the field name at `start`: the first byte that is no token character.
+    @inline(__always)
+    func endOfName(from start: Int) -> Int {
+        var index = endOfPlain(from: start)
         while index < byteCount, isToken(byte(index)) { index &+= 1 }
         return index
     }
@@ -79,7 +101,7 @@ extension RawSpan {
     @inline(__always)
     func endOfTarget(from start: Int) -> Int {
         var index = start
-        while index &+ 16 <= byteCount {
+        while index <= byteCount &- 16 {
             let bytes = vector(index)
             let visible = bytes &- SIMD16<UInt8>(repeating: 0x21)
             let hit = firstTrue((visible .>= SIMD16<UInt8>(repeating: 0x5E)) .| (bytes .== SIMD16<UInt8>(repeating: 0x23)))
@@ -94,14 +116,10 @@ extension RawSpan {
         return index
     }
 
-    /// Whether `range` holds `text` (lower case), in any case.
+    /// Whether `range`, which has no control characters but tabs, holds `text` (lower-case letters, digits, hyphens), in any case.
+    @inline(__always)
     func equals(_ range: Range<Int>, _ text: StaticString) -> Bool {
-        guard range.count == text.utf8CodeUnitCount else { return false }
-        let other = unsafe text.utf8Start
-        for offset in 0..<range.count {
-            if unsafe other[offset] != lowercase(byte(range.lowerBound &+ offset)) { return false }
-        }
-        return true
+        Span<UInt8>(_bytes: extracting(range)).equalsToken(text)
     }
 
     /// Whether two ranges of the same length hold the same, in any case.

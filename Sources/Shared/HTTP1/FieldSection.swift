@@ -72,10 +72,12 @@ struct FieldSection {
             var valueStart = nameEnd &+ 1
             while valueStart < count, isBlank(bytes.byte(valueStart)) { valueStart &+= 1 }
             let lineEnd = bytes.endOfValue(from: valueStart)
-            guard lineEnd < count else { break }
-            guard bytes.byte(lineEnd) == 0x0D else { throw Self.badValue(bytes.byte(lineEnd), start..<nameEnd) }
-            guard lineEnd &+ 1 < count else { break }
-            guard bytes.byte(lineEnd &+ 1) == 0x0A else { throw HTTP1Error(.bareLineEnd, fieldName: start..<nameEnd) }
+            guard lineEnd &+ 1 < count, bytes.pair(lineEnd) == 0x0A0D else {
+                if lineEnd == count { break }
+                guard bytes.byte(lineEnd) == 0x0D else { throw Self.badValue(bytes.byte(lineEnd), start..<nameEnd) }
+                if lineEnd &+ 1 == count { break }
+                throw HTTP1Error(.bareLineEnd, fieldName: start..<nameEnd)
+            }
             var valueEnd = lineEnd
             while valueEnd > valueStart, isBlank(bytes.byte(valueEnd &- 1)) { valueEnd &-= 1 }
 
@@ -126,6 +128,11 @@ struct FieldSection {
     }
 
     private mutating func noteConnection(_ bytes: RawSpan, _ value: Range<Int>) {
+        // What nearly all send needs no list.
+        if bytes.equals(value, "keep-alive") {
+            facts.saysKeepAlive = true
+            return
+        }
         var rest = value
         while let option = bytes.nextElement(&rest) {
             switch option.count {
@@ -190,6 +197,7 @@ func isAuthority(_ bytes: RawSpan, _ range: Range<Int>, needsPort: Bool = false)
         guard index &- start >= 2, index < end, bytes.byte(index) == UInt8(ascii: "]") else { return false }
         index &+= 1
     } else {
+        index = min(bytes.endOfPlain(from: index), end)
         while index < end, isNameCharacter(bytes.byte(index)) {
             if bytes.byte(index) == UInt8(ascii: "%") {
                 guard index &+ 2 < end, hexadecimalValue(bytes.byte(index &+ 1)) != nil, hexadecimalValue(bytes.byte(index &+ 2)) != nil

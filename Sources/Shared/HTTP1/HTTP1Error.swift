@@ -47,7 +47,7 @@ public struct HTTP1Error: Error, Hashable, Sendable {
     /// The name of the field at fault, as a range of the head's bytes; empty where it is not known.
     public var fieldName: Range<Int>
 
-    init(_ reason: Reason, limit: Int = 0, fieldName: Range<Int> = 0..<0) {
+    public init(_ reason: Reason, limit: Int = 0, fieldName: Range<Int> = 0..<0) {
         self.reason = reason
         self.limit = limit
         self.fieldName = fieldName

@@ -118,7 +118,7 @@ public enum MessageEncoder {
     ) {
         var nominates = false
         var hasHost = false
-        for field in head.fields {
+        for field in head.fields where field.known != .other {
             switch field.known {
             case .connection: nominates = nominates || nominatesOthers(source, field.value)
             case .te where isRequest: connection.trailers = connection.trailers || acceptsTrailers(source, field.value)
@@ -136,7 +136,8 @@ public enum MessageEncoder {
         for field in head.fields {
             switch field.known {
             case .other:
-                if nominates, isNominated(field, head, source), !field.isEndToEnd(head) { continue }
+                guard nominates, isNominated(field, head, source), !field.isEndToEnd(head) else { break }
+                continue
             case .host where isRequest:
                 guard owesHost else { continue }
                 owesHost = false
@@ -220,6 +221,7 @@ public enum MessageEncoder {
 
     /// Whether Connection names anything but the options that we know.
     private static func nominatesOthers(_ source: RawSpan, _ value: Range<Int>) -> Bool {
+        if source.equals(value, "keep-alive") { return false }
         var rest = value
         while let option = source.nextElement(&rest) {
             switch option.count {
@@ -288,9 +290,9 @@ private struct LineRun {
         let nameEnd = Int(field.nameEnd)
         let valueStart = Int(field.valueStart)
         let valueEnd = Int(field.valueEnd)
-        if nameStart < nameEnd, valueStart <= valueEnd, valueEnd &+ 2 <= source.byteCount, valueStart == nameEnd &+ 2,
-            source.byte(nameEnd) == UInt8(ascii: ":"), source.byte(nameEnd &+ 1) == 0x20,
-            source.byte(valueEnd) == 0x0D, source.byte(valueEnd &+ 1) == 0x0A
+        // `pair` checks that the ranges lie in the source; a field that was changed may have them in any order.
+        if valueStart == nameEnd &+ 2, valueStart <= valueEnd, valueEnd &+ 2 <= source.byteCount, source.pair(nameEnd) == 0x203A,
+            source.pair(valueEnd) == 0x0A0D
         {
             if nameStart != end {
                 flush(source, into: &output)
