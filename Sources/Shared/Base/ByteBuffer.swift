@@ -190,3 +190,6 @@ import Glibc
         end = 0
     }
 }
+
+// Owns its memory alone, so handing over the buffer hands over the memory.
+extension ByteBuffer: @unchecked Sendable {}
