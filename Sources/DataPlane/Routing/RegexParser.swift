@@ -98,6 +98,8 @@ struct ScalarSet: Hashable {
 struct RegexParser {
     /// Deeper patterns come from machines or attackers; the descent needs a bound.
     static let maxDepth = 200
+    /// In scalars. Far above what people write; sets of characters take time quadratic in it.
+    static let maxLength = 8192
     /// As RE2 has it.
     static let maxRepeat = 1000
 
@@ -113,6 +115,9 @@ struct RegexParser {
 
     static func parse(_ pattern: String) throws(RegexError) -> RegexNode {
         var parser = RegexParser(pattern)
+        if parser.scalars.count > maxLength {
+            throw RegexError(reason: "pattern too large", fragment: "\(parser.scalars.count) characters, at most \(maxLength) are allowed")
+        }
         let node = try parser.choice(depth: 0)
         if parser.index < parser.scalars.count { throw RegexError(reason: "unexpected )", fragment: parser.text(from: parser.index)) }
         return node
