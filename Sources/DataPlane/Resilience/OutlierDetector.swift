@@ -122,7 +122,7 @@ public final class OutlierDetector: Sendable {
         counters.detected.add(1, ordering: .relaxed)
         let refusals = host.refusals.add(1, ordering: .relaxed).newValue
         let last = host.lastRefusal.load(ordering: .relaxed)
-        guard last == HostHealth.never || now >= Instant(nanoseconds: last) + rules.interval.duration else { return }
+        guard last == HostHealth.never || now >= Instant(nanoseconds: last) + rules.interval else { return }
         host.lastRefusal.store(now.nanoseconds, ordering: .relaxed)
         host.refusals.store(0, ordering: .relaxed)
         tell(.suppressed, reason, host, history: history, refusals: refusals, now: now)
