@@ -1,0 +1,428 @@
+import Base
+import ProxyConfig
+
+extension Cluster: WireMessage {
+    /// envoy.config.cluster.v3.Cluster.
+    enum Fields: Int, WireField {
+        case name = 1
+        case type = 2
+        case eds_cluster_config = 3
+        case connect_timeout = 4
+        case lb_policy = 6
+        case health_checks = 8
+        case max_requests_per_connection = 9
+        case circuit_breakers = 10
+        case http2_protocol_options = 14
+        case dns_refresh_rate = 16
+        case dns_lookup_family = 17
+        case outlier_detection = 19
+        case upstream_bind_config = 21
+        case lb_subset_config = 22
+        case transport_socket = 24
+        case metadata = 25
+        case common_lb_config = 27
+        case common_http_protocol_options = 29
+        case load_assignment = 33
+        case typed_extension_protocol_options = 36
+        case cluster_type = 38
+        case respect_dns_ttl = 39
+        case filters = 40
+        case load_balancing_policy = 41
+        case transport_socket_matches = 43
+        case upstream_config = 48
+        case transport_socket_matcher = 59
+    }
+
+    /// As the fields say, and so that Envoy does what Outrigger does: locality weights count, a limit that is not there is no limit,
+    /// retries have a budget, DNS answers keep their TTL.
+    ///
+    /// What has no field of its own: a cluster is `tcp` if it has TcpProtocolOptions, `tls.isEnforced` = false stands in the metadata
+    /// as `outrigger: {tls_enforced: false}`, and `.originalDestination` has only one policy (CLUSTER_PROVIDED), so its
+    /// `loadBalancing` is not written.
+    func write(to message: inout MessageWriter<Fields>) {
+        message.string(.name, name)
+        write(discovery, to: &message)
+        message.duration(.connect_timeout, connectTimeout)
+        message.number(.lb_policy, discovery == .originalDestination ? Self.clusterProvided : loadBalancing.wireNumber)
+        message.messages(.health_checks, healthChecks)
+        message.message(.circuit_breakers, circuitBreakers)
+        if let outlierDetection { message.message(.outlier_detection, outlierDetection) }
+        if let tls {
+            message.message(.transport_socket, TransportSocketField.self) {
+                $0.string(.name, "envoy.transport_sockets.tls")
+                $0.any(.typed_config, .upstreamTLS, tls)
+            }
+            if !tls.isEnforced { message.tlsNotEnforced() }
+        }
+        message.message(.common_lb_config, CommonLBConfigField.self) {
+            $0.message(.healthy_panic_threshold, PercentField.self) { $0.double(.value, panicThresholdPercent) }
+            if discovery != .originalDestination { $0.emptyMessage(.locality_weighted_lb_config) }
+        }
+        writeProtocol(to: &message)
+    }
+
+    private func write(_ discovery: Discovery, to message: inout MessageWriter<Fields>) {
+        switch discovery {
+        case .fixed(let assignment):
+            message.number(.type, DiscoveryType.fixed)
+            message.message(.load_assignment, assignment)
+        case .dns(let assignment, let options):
+            message.number(.type, DiscoveryType.strictDNS)
+            message.message(.load_assignment, assignment)
+            message.duration(.dns_refresh_rate, options.refreshInterval)
+            message.number(.dns_lookup_family, options.family.wireNumber)
+            message.bool(.respect_dns_ttl, true)
+        case .eds(let serviceName):
+            message.number(.type, DiscoveryType.eds)
+            message.message(.eds_cluster_config, EDSConfigField.self) {
+                $0.adsSource(.eds_config)
+                $0.string(.service_name, serviceName)
+            }
+        case .originalDestination:
+            message.number(.type, DiscoveryType.originalDestination)
+        }
+    }
+
+    private func writeProtocol(to message: inout MessageWriter<Fields>) {
+        message.message(.typed_extension_protocol_options, MapEntryField.self) {
+            switch upstreamProtocol {
+            case .tcp:
+                $0.string(.key, AnyType.tcpProtocolOptions.rawValue)
+                $0.any(.value, .tcpProtocolOptions, TCPProtocolOptionsField.self) {
+                    if let idleTimeout { $0.duration(.idle_timeout, idleTimeout) }
+                }
+            case .http1, .http2:
+                $0.string(.key, AnyType.httpProtocolOptions.rawValue)
+                $0.any(.value, .httpProtocolOptions, HTTPProtocolOptionsField.self) {
+                    if let idleTimeout {
+                        $0.message(.common_http_protocol_options, CommonHTTPOptionsField.self) { $0.duration(.idle_timeout, idleTimeout) }
+                    }
+                    $0.message(.explicit_http_config, ExplicitHTTPField.self) {
+                        $0.emptyMessage(upstreamProtocol == .http2 ? .http2_protocol_options : .http_protocol_options)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Values that are not there are Envoy's defaults: connect timeout 5 s, 1024 for each limit, panic at 50 %.
+    static func read(_ message: MessageReader<Fields>) -> Cluster? {
+        message.refuse(
+            .max_requests_per_connection, .upstream_bind_config, .lb_subset_config, .cluster_type, .filters, .transport_socket_matches,
+            .upstream_config, .transport_socket_matcher)
+        let name = message.requiredString(.name)
+        let discovery = message.discovery(clusterName: name)
+        let options = message.upstreamOptions()
+        let panic = message.message(.common_lb_config, CommonLBConfigField.self)?.message(.healthy_panic_threshold, PercentField.self)?
+            .percent()
+        let connectTimeout = message.positiveDuration(.connect_timeout) ?? .seconds(5)
+        let loadBalancing = message.loadBalancing(isOriginalDestination: discovery == .originalDestination)
+        let outlierDetection = message.message(.outlier_detection, OutlierDetection.self)
+        let breakers = message.message(.circuit_breakers, CircuitBreakers.self) ?? CircuitBreakers.envoysDefault
+        let (checks, tls) = (message.messages(.health_checks, HealthCheck.self), message.tls())
+        guard let discovery else { return nil }
+        return Cluster(
+            name: name, discovery: discovery, connectTimeout: connectTimeout, loadBalancing: loadBalancing,
+            upstreamProtocol: options.upstreamProtocol, outlierDetection: outlierDetection, circuitBreakers: breakers, healthChecks: checks,
+            panicThresholdPercent: panic ?? 50, tls: tls, idleTimeout: options.idleTimeout)
+    }
+
+    fileprivate static let clusterProvided = 6
+}
+
+/// Cluster.DiscoveryType.
+private enum DiscoveryType {
+    static let fixed = 0
+    static let strictDNS = 1
+    static let eds = 3
+    static let originalDestination = 4
+}
+
+/// envoy.config.cluster.v3.Cluster.EdsClusterConfig.
+enum EDSConfigField: Int, WireField {
+    case eds_config = 1
+    case service_name = 2
+}
+
+/// envoy.config.cluster.v3.Cluster.CommonLbConfig.
+enum CommonLBConfigField: Int, WireField {
+    case healthy_panic_threshold = 1
+    case locality_weighted_lb_config = 3
+}
+
+/// envoy.type.v3.Percent.
+enum PercentField: Int, WireField {
+    case value = 1
+}
+
+/// envoy.extensions.upstreams.http.v3.HttpProtocolOptions.
+enum HTTPProtocolOptionsField: Int, WireField {
+    case common_http_protocol_options = 1
+    case explicit_http_config = 3
+    case use_downstream_protocol_config = 4
+    case auto_config = 5
+    case http_filters = 6
+    case outlier_detection = 8
+}
+
+/// envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig.
+enum ExplicitHTTPField: Int, WireField {
+    case http_protocol_options = 1
+    case http2_protocol_options = 2
+    case http3_protocol_options = 3
+}
+
+/// envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions.
+enum TCPProtocolOptionsField: Int, WireField {
+    case idle_timeout = 1
+}
+
+/// envoy.config.cluster.v3.LoadBalancingPolicy, and its policies.
+enum LoadBalancingPolicyField: Int, WireField {
+    case policies = 1
+}
+
+/// envoy.config.cluster.v3.LoadBalancingPolicy.Policy.
+enum PolicyField: Int, WireField {
+    case typed_extension_config = 4
+}
+
+/// envoy.config.core.v3.TypedExtensionConfig.
+enum TypedExtensionField: Int, WireField {
+    case name = 1
+    case typed_config = 2
+}
+
+extension MessageWriter<Cluster.Fields> {
+    fileprivate mutating func tlsNotEnforced() {
+        message(.metadata, MetadataField.self) {
+            $0.message(.filter_metadata, MapEntryField.self) {
+                $0.string(.key, outriggerMetadataKey)
+                $0.message(.value, StructField.self) { $0.entry("tls_enforced") { $0.chosenBool(.bool_value, false) } }
+            }
+        }
+    }
+}
+
+extension MessageReader<PercentField> {
+    fileprivate func percent() -> Double {
+        let value = double(.value)
+        if !(0...100).contains(value) { fail(.value, expected: "a percentage from 0 through 100", found: value) }
+        return value
+    }
+}
+
+extension MessageReader<Cluster.Fields> {
+    fileprivate func discovery(clusterName: String) -> Discovery? {
+        let type = number(.type)
+        switch Int(truncatingIfNeeded: type) {
+        case DiscoveryType.fixed:
+            guard let assignment = required(.load_assignment, ClusterLoadAssignment.self) else { return nil }
+            assignment.requireAddresses(path(.load_assignment), context)
+            return .fixed(assignment)
+        case DiscoveryType.strictDNS:
+            let interval = positiveDuration(.dns_refresh_rate) ?? .seconds(5)
+            let family = DNSOptions.Family(wireNumber: number(.dns_lookup_family))
+            if family == nil { fail(.dns_lookup_family, expected: "a DnsLookupFamily (0 through 4)", found: number(.dns_lookup_family)) }
+            guard let assignment = required(.load_assignment, ClusterLoadAssignment.self), let family else { return nil }
+            return .dns(assignment, DNSOptions(family: family, refreshInterval: interval))
+        case DiscoveryType.eds:
+            guard let config = required(.eds_cluster_config, EDSConfigField.self) else { return nil }
+            config.requireADSSource(.eds_config)
+            let name = config.string(.service_name)
+            return .eds(serviceName: name.isEmpty ? clusterName : name)
+        case DiscoveryType.originalDestination: return .originalDestination
+        default:
+            fail(.type, expected: "STATIC (0), STRICT_DNS (1), EDS (3) or ORIGINAL_DST (4)", found: type)
+            return nil
+        }
+    }
+
+    /// load_balancing_policy, where it is there, decides: the first of its policies that we know.
+    fileprivate func loadBalancing(isOriginalDestination: Bool) -> LoadBalancing {
+        if let list = message(.load_balancing_policy, LoadBalancingPolicyField.self) {
+            let types = list.messages(.policies, PolicyField.self).map {
+                $0.message(.typed_extension_config, TypedExtensionField.self)?.any(.typed_config)?.type
+            }
+            let known = types.lazy.compactMap { $0.flatMap(LoadBalancing.init(type:)) }.first
+            if known == nil { fail(.load_balancing_policy, expected: "round robin, least request or random", found: "none of them") }
+            return known ?? .roundRobin
+        }
+        let number = number(.lb_policy)
+        if let known = LoadBalancing(wireNumber: number) { return known }
+        if !(isOriginalDestination && number == Cluster.clusterProvided) {
+            fail(.lb_policy, expected: "ROUND_ROBIN (0), LEAST_REQUEST (1) or RANDOM (3)", found: number)
+        }
+        return .roundRobin
+    }
+
+    fileprivate func tls() -> UpstreamTLS? {
+        guard let socket = message(.transport_socket, TransportSocketField.self)?.any(.typed_config) else { return nil }
+        switch socket.type {
+        case .rawBuffer: return nil
+        case .upstreamTLS:
+            guard var tls = socket.open(UpstreamTLSField.self).flatMap(UpstreamTLS.read) else { return nil }
+            let flag = message(.metadata, MetadataField.self)?.outrigger()?["tls_enforced"]
+            if let flag, flag.has(.bool_value) { tls.isEnforced = flag.bool(.bool_value) }
+            return tls
+        default:
+            socket.fail(expected: AnyType.upstreamTLS.rawValue)
+            return nil
+        }
+    }
+
+    /// Explicit options beat the deprecated fields of the cluster, as in Envoy.
+    fileprivate func upstreamOptions() -> (upstreamProtocol: UpstreamProtocol, idleTimeout: Duration?) {
+        var upstreamProtocol = has(.http2_protocol_options) ? UpstreamProtocol.http2 : .http1
+        var idleTimeout = message(.common_http_protocol_options, CommonHTTPOptionsField.self)?.idleTimeout()
+        for entry in messages(.typed_extension_protocol_options, MapEntryField.self) {
+            guard let value = entry.any(.value) else { continue }
+            switch value.type {
+            case .tcpProtocolOptions:
+                upstreamProtocol = .tcp
+                idleTimeout = value.open(TCPProtocolOptionsField.self)?.timeout(.idle_timeout) ?? nil
+            case .httpProtocolOptions:
+                guard let options = value.open(HTTPProtocolOptionsField.self) else { continue }
+                upstreamProtocol = options.explicitProtocol()
+                idleTimeout = options.message(.common_http_protocol_options, CommonHTTPOptionsField.self)?.idleTimeout()
+            default: value.fail(expected: "HttpProtocolOptions or TcpProtocolOptions")
+            }
+        }
+        return (upstreamProtocol, idleTimeout)
+    }
+}
+
+extension MessageReader<CommonHTTPOptionsField> {
+    fileprivate func idleTimeout() -> Duration? {
+        refuse(.max_connection_duration, .max_stream_duration, .max_requests_per_connection)
+        return timeout(.idle_timeout) ?? nil
+    }
+}
+
+extension MessageReader<HTTPProtocolOptionsField> {
+    fileprivate func explicitProtocol() -> UpstreamProtocol {
+        refuse(.use_downstream_protocol_config, .auto_config, .http_filters, .outlier_detection)
+        guard let explicit = required(.explicit_http_config, ExplicitHTTPField.self) else { return .http1 }
+        explicit.refuse(.http3_protocol_options)
+        return explicit.chosen(.http_protocol_options, .http2_protocol_options) == .http2_protocol_options ? .http2 : .http1
+    }
+}
+
+extension LoadBalancing {
+    /// Cluster.LbPolicy.
+    fileprivate var wireNumber: Int {
+        switch self {
+        case .roundRobin: 0
+        case .leastRequest: 1
+        case .random: 3
+        }
+    }
+
+    fileprivate init?(wireNumber: UInt64) {
+        guard let policy = Self.allCases.first(where: { $0.wireNumber == wireNumber }) else { return nil }
+        self = policy
+    }
+
+    fileprivate init?(type: AnyType) {
+        switch type {
+        case .roundRobin: self = .roundRobin
+        case .leastRequest: self = .leastRequest
+        case .random: self = .random
+        default: return nil
+        }
+    }
+}
+
+extension DNSOptions.Family {
+    /// Cluster.DnsLookupFamily: AUTO asks for IPv6 first and takes IPv4 if there is none.
+    private static let wireOrder: [Self] = [.v6Preferred, .v4Only, .v6Only, .v4Preferred, .all]
+
+    fileprivate var wireNumber: Int { Self.wireOrder.firstIndex(of: self) ?? 0 }
+
+    fileprivate init?(wireNumber: UInt64) {
+        guard wireNumber < UInt64(Self.wireOrder.count) else { return nil }
+        self = Self.wireOrder[Int(wireNumber)]
+    }
+}
+
+extension CircuitBreakers: WireMessage {
+    /// envoy.config.cluster.v3.CircuitBreakers.
+    enum Fields: Int, WireField {
+        case thresholds = 1
+        case per_host_thresholds = 2
+    }
+
+    static let envoysDefault = CircuitBreakers(maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024)
+
+    /// Envoy limits what no limit is given for to 1024, so "no limit" is the greatest number. An empty retry budget is Envoy's default
+    /// one and ours: 20 % and at least 3.
+    func write(to message: inout MessageWriter<Fields>) {
+        message.message(.thresholds, ThresholdsField.self) {
+            $0.wrapped(.max_connections, maxConnections ?? .max)
+            $0.wrapped(.max_pending_requests, maxPendingRequests ?? .max)
+            $0.wrapped(.max_requests, maxRequests ?? .max)
+            $0.emptyMessage(.retry_budget)
+        }
+    }
+
+    static func read(_ message: MessageReader<Fields>) -> CircuitBreakers? {
+        message.refuse(.per_host_thresholds)
+        // Priority HIGH has no traffic here: routes of that priority are refused.
+        guard let thresholds = message.messages(.thresholds, ThresholdsField.self).first(where: { $0.number(.priority) == 0 }) else {
+            return envoysDefault
+        }
+        func limit(_ field: ThresholdsField) -> UInt32? {
+            let value = thresholds.wrapped(field) ?? 1024
+            return value == .max ? nil : value
+        }
+        return CircuitBreakers(
+            maxConnections: limit(.max_connections), maxPendingRequests: limit(.max_pending_requests), maxRequests: limit(.max_requests))
+    }
+}
+
+/// envoy.config.cluster.v3.CircuitBreakers.Thresholds.
+enum ThresholdsField: Int, WireField {
+    case priority = 1
+    case max_connections = 2
+    case max_pending_requests = 3
+    case max_requests = 4
+    case retry_budget = 8
+}
+
+extension OutlierDetection: WireMessage {
+    /// envoy.config.cluster.v3.OutlierDetection.
+    enum Fields: Int, WireField {
+        case consecutive_5xx = 1
+        case interval = 2
+        case base_ejection_time = 3
+        case max_ejection_percent = 4
+        case enforcing_consecutive_5xx = 5
+        case enforcing_success_rate = 6
+        case max_ejection_time = 21
+        case always_eject_one_host = 25
+    }
+
+    /// Envoy also ejects by success rate unless told not to, and may eject nobody where the percentage allows less than one host.
+    func write(to message: inout MessageWriter<Fields>) {
+        message.wrapped(.consecutive_5xx, consecutive5xx)
+        message.duration(.interval, interval)
+        message.duration(.base_ejection_time, baseEjectionTime)
+        message.wrapped(.max_ejection_percent, maxEjectionPercent)
+        message.wrapped(.enforcing_consecutive_5xx, enforcingPercent)
+        message.wrapped(.enforcing_success_rate, UInt32(0))
+        message.duration(.max_ejection_time, maxEjectionTime)
+        message.wrapped(.always_eject_one_host, maxEjectionPercent > 0)
+    }
+
+    /// Detectors other than consecutive 5xx are ignored: without them a host stays, which is what happens without detection.
+    static func read(_ message: MessageReader<Fields>) -> OutlierDetection? {
+        let base = message.positiveDuration(.base_ejection_time) ?? .seconds(30)
+        let longest = message.positiveDuration(.max_ejection_time) ?? max(base, .seconds(300))
+        if longest < base { message.fail(.max_ejection_time, expected: "at least base_ejection_time (\(base))", found: longest) }
+        return OutlierDetection(
+            consecutive5xx: message.wrapped(.consecutive_5xx, in: 1...UInt32.max) ?? 5,
+            interval: message.positiveDuration(.interval) ?? .seconds(10), baseEjectionTime: base, maxEjectionTime: longest,
+            maxEjectionPercent: message.wrapped(.max_ejection_percent, in: 0...100) ?? 10,
+            enforcingPercent: message.wrapped(.enforcing_consecutive_5xx, in: 0...100) ?? 100)
+    }
+}

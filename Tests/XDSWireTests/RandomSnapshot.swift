@@ -1,0 +1,271 @@
+import Base
+import ProxyConfig
+
+/// Makes valid snapshots of which every field takes every kind of value in some seed.
+struct RandomSnapshot {
+    private var random: SeededRandom
+    private var counter = 0
+
+    static func make(seed: UInt64) -> Snapshot {
+        var maker = RandomSnapshot(random: SeededRandom(seed: seed))
+        return maker.snapshot()
+    }
+
+    private init(random: SeededRandom) {
+        self.random = random
+    }
+
+    private mutating func snapshot() -> Snapshot {
+        let clusters = list(1...4) { $0.cluster() }
+        let names = clusters.map(\.name)
+        let routes = list(1...3) { $0.routeConfiguration(clusters: names) }
+        let routeNames = routes.map(\.name)
+        var snapshot = Snapshot(
+            node: node(), process: process(), listeners: list(0...3) { $0.listener(routes: routeNames, clusters: names) },
+            routeConfigurations: routes, clusters: clusters,
+            loadAssignments: clusters.compactMap { cluster in
+                if case .eds(let name) = cluster.discovery { assignment(name, allowsNames: false) } else { nil }
+            })
+        for index in snapshot.listeners.indices { snapshot.listeners[index].address.port = Port(1000 + index) }
+        return snapshot
+    }
+
+    // MARK: Chance
+
+    private mutating func coin() -> Bool { random.below(2) == 0 }
+    private mutating func below(_ bound: Int) -> Int { random.below(bound) }
+    private mutating func pick<Value>(_ values: [Value]) -> Value { values[random.below(values.count)] }
+
+    private mutating func list<Value>(_ count: ClosedRange<Int>, _ make: (inout Self) -> Value) -> [Value] {
+        (0..<count.lowerBound + below(count.count)).map { _ in make(&self) }
+    }
+
+    private mutating func maybe<Value>(_ make: (inout Self) -> Value) -> Value? { coin() ? make(&self) : nil }
+
+    /// Small numbers, and those at the edges of varints and of the type.
+    private mutating func number(_ range: ClosedRange<UInt32> = 1...UInt32.max - 1) -> UInt32 {
+        let candidates = [1, 2, 127, 128, 16383, 16384, 1 << 31, UInt32.max - 1, UInt32(below(1000))].filter(range.contains)
+        return pick(candidates + [range.lowerBound, range.upperBound])
+    }
+
+    private mutating func duration() -> Duration {
+        pick([
+            .nanoseconds(1), .milliseconds(250), .seconds(1), .seconds(15), .seconds(86400) + .nanoseconds(999_999_999),
+            .seconds(1 + below(900)),
+        ])
+    }
+
+    private mutating func text() -> String {
+        pick(["x", "a longer text with spaces", "äöü 漢字 🚀", "quo\"te\\slash", "%START_TIME%\n", String(repeating: "0123456789", count: 40)])
+    }
+
+    private mutating func name(_ prefix: String) -> String {
+        counter += 1
+        return "\(prefix)-\(counter)" + (below(4) == 0 ? "-" + text() : "")
+    }
+
+    // MARK: Node and process
+
+    private mutating func node() -> Node {
+        var node = Node(mesh: name("mesh"), role: pick([.virtualNode, .virtualGateway]), name: name("node"), locality: locality())
+        if coin() { node.cluster = name("service") }
+        if coin() { node.id = name("id") }
+        return node
+    }
+
+    private mutating func process() -> ProcessSettings {
+        ProcessSettings(
+            adminAddress: SocketAddress(ip(), Port(1 + below(65535))), workers: maybe { 1 + $0.below(64) },
+            drainTime: pick([.zero, .seconds(20), duration()]), exposeReplyDetails: coin(), outlierEventLogPath: maybe { $0.text() })
+    }
+
+    private mutating func locality() -> Locality {
+        pick([Locality(), Locality(region: "eu", zone: "eu-1a", subZone: "rack"), Locality(zone: text())])
+    }
+
+    private mutating func ip() -> IPAddress {
+        pick([.loopbackV4, .anyV4, .loopbackV6, .v4(UInt32(truncatingIfNeeded: random.next())), .v6(random.next(), random.next())])
+    }
+
+    // MARK: Listeners
+
+    private mutating func listener(routes: [String], clusters: [String]) -> Listener {
+        Listener(
+            name: name("listener"), address: SocketAddress(ip(), 1), direction: pick([.inbound, .outbound]),
+            filterChains: list(1...3) { maker in
+                FilterChain(
+                    name: maker.coin() ? "" : maker.name("chain"), match: maker.chainMatch(), tls: maker.maybe { $0.downstreamTLS() },
+                    filter: maker.coin() ? .http(maker.manager(routes)) : .tcp(maker.tcpProxy(clusters)))
+            })
+    }
+
+    private mutating func chainMatch() -> FilterChainMatch {
+        FilterChainMatch(
+            destinationPort: maybe { Port(1 + $0.below(65535)) }, serverNames: list(0...2) { $0.name("sni") },
+            transportProtocol: maybe { $0.pick([.plaintext, .tls]) }, applicationProtocols: list(0...2) { $0.pick(["h2", "http/1.1"]) })
+    }
+
+    private mutating func manager(_ routes: [String]) -> HTTPConnectionManager {
+        HTTPConnectionManager(
+            statPrefix: pick(["ingress", "egress"]), codec: pick([.auto, .http1, .http2]), routeConfigurationName: pick(routes),
+            accessLogs: list(0...2) { $0.accessLog() }, upgradeTypes: list(0...2) { $0.pick(["websocket", "CONNECT"]) },
+            idleTimeout: maybe { $0.duration() }, requestHeadersTimeout: duration(), maxHeaderBytes: (1 + below(8192)) * 1024,
+            maxHeaderCount: 1 + below(65536), isEdge: coin(), serverName: maybe { $0.text() })
+    }
+
+    private mutating func tcpProxy(_ clusters: [String]) -> TCPProxy {
+        TCPProxy(
+            statPrefix: text(), target: target(clusters, leastWeight: 1), idleTimeout: maybe { $0.duration() },
+            accessLogs: list(0...2) { $0.accessLog() })
+    }
+
+    private mutating func accessLog() -> AccessLog {
+        AccessLog(
+            path: pick(["/dev/stdout", text()]),
+            format: pick([
+                .standard, .text(text()), .text(""), .json([]), .json(list(0...4) { AccessLog.Field(key: $0.name("k"), value: $0.text()) }),
+            ]))
+    }
+
+    private mutating func target(_ clusters: [String], leastWeight: UInt32) -> ClusterTarget {
+        if coin() { return .cluster(pick(clusters)) }
+        var weighted = list(1...3) { WeightedCluster(name: $0.pick(clusters), weight: $0.number(leastWeight...1000)) }
+        weighted[0].weight = number(1...1 << 31)
+        return .weighted(weighted)
+    }
+
+    // MARK: TLS
+
+    private mutating func certificate() -> CertificateSource {
+        pick([
+            .file(chain: "/certs/chain.pem", privateKey: text()), .sds(name: name("secret")),
+            .unresolved(arn: "arn:aws:acm:eu-west-1:111122223333:certificate/\(below(100))"),
+        ])
+    }
+
+    private mutating func validation() -> TLSValidation {
+        let arns = list(1...3) { "arn:aws:acm-pca:eu-west-1:111122223333:certificate-authority/\($0.below(100))" }
+        return TLSValidation(
+            trust: pick([.file(text()), .sds(name: name("roots")), .unresolved(arns: arns), .unresolved(arns: [])]),
+            subjectAlternativeNames: list(0...3) { $0.pick(["a.b.c", "spiffe://mesh/ns/x", "10.0.0.1", "::1", $0.text()]) })
+    }
+
+    private mutating func alpn() -> [String] { pick([[], ["h2"], ["h2", "http/1.1"]]) }
+
+    private mutating func downstreamTLS() -> DownstreamTLS {
+        DownstreamTLS(certificate: certificate(), validation: maybe { $0.validation() }, alpn: alpn())
+    }
+
+    private mutating func upstreamTLS() -> UpstreamTLS {
+        UpstreamTLS(
+            validation: maybe { $0.validation() }, certificate: maybe { $0.certificate() }, sni: maybe { $0.text() }, alpn: alpn(),
+            isEnforced: coin())
+    }
+
+    // MARK: Routes
+
+    private mutating func routeConfiguration(clusters: [String]) -> RouteConfiguration {
+        RouteConfiguration(
+            name: name("routes"),
+            virtualHosts: list(0...3) { maker in
+                VirtualHost(
+                    name: maker.name("host"), domains: maker.list(1...3) { $0.domain() }, routes: maker.list(0...4) { $0.route(clusters) })
+            })
+    }
+
+    private mutating func domain() -> String {
+        counter += 1
+        return pick(["shop\(counter).local", "shop\(counter).local:8080", "*.n\(counter).example", "p\(counter).*", "[::\(counter)]:80"])
+    }
+
+    private mutating func route(_ clusters: [String]) -> Route {
+        let reply = DirectReply(status: pick([200, 404, 503, 599]), body: pick(["", text(), String(repeating: "b", count: 5000)]))
+        return Route(name: coin() ? "" : name("route"), match: routeMatch(), action: coin() ? .forward(forward(clusters)) : .reply(reply))
+    }
+
+    private mutating func routeMatch() -> RouteMatch {
+        RouteMatch(
+            path: pick([.prefix("/"), .prefix(""), .prefix(text()), .exact("/a"), .exact(""), .regex("/(a|b).*"), .regex(text())]),
+            headers: list(0...3) { $0.headerMatcher() },
+            queryParameters: list(0...2) { maker in
+                QueryParameterMatcher(name: maker.name("q"), exact: maker.pick([nil, "", maker.text()]))
+            },
+            requiresGRPC: coin())
+    }
+
+    private mutating func headerMatcher() -> HeaderMatcher {
+        HeaderMatcher(
+            name: pick([":method", "x-canary", "user-agent"]),
+            condition: pick([
+                .present, .exact(""), .exact(text()), .prefix(text()), .suffix(text()), .regex(text()), .range(start: -5, end: 0),
+                .range(start: .min, end: .max), .range(start: 1, end: Int64(2 + below(1000))),
+            ]),
+            isInverted: coin())
+    }
+
+    private mutating func forward(_ clusters: [String]) -> ForwardAction {
+        ForwardAction(
+            target: target(clusters, leastWeight: 0),
+            pathRewrite: pick([nil, .prefix("/"), .prefix(text()), .full("/new"), .full(#"/a\1\\b\"#), .full("")]),
+            hostRewrite: pick([nil, .literal("host"), .literal(text()), .endpointHostname]), timeout: maybe { $0.duration() },
+            idleTimeout: maybe { $0.duration() }, retryPolicy: maybe { $0.retryPolicy() })
+    }
+
+    private mutating func retryPolicy() -> RetryPolicy {
+        RetryPolicy(
+            retryOn: pick([[], ["reset"], ["connect-failure", "refused-stream", "retriable-status-codes"]]),
+            retriableStatusCodes: list(0...3) { $0.pick([100, 503, 599]) }, maxRetries: pick([0, 1, 2, Int(UInt32.max)]),
+            perTryTimeout: maybe { $0.duration() }, hostSelectionMaxAttempts: pick([0, 1, 5, 1000]))
+    }
+
+    // MARK: Clusters
+
+    private mutating func cluster() -> Cluster {
+        let name = name("cluster")
+        let family: DNSOptions.Family = pick([.v4Only, .v6Only, .v4Preferred, .v6Preferred, .all])
+        let discovery: Discovery = pick([
+            .fixed(assignment(name, allowsNames: false)), .originalDestination, .eds(serviceName: self.name("service")),
+            .dns(assignment(name, allowsNames: true), DNSOptions(family: family, refreshInterval: duration())),
+        ])
+        return Cluster(
+            name: name, discovery: discovery, connectTimeout: duration(),
+            loadBalancing: discovery == .originalDestination ? .roundRobin : pick(LoadBalancing.allCases),
+            upstreamProtocol: pick([.http1, .http2, .tcp]), outlierDetection: maybe { $0.outlierDetection() },
+            circuitBreakers: CircuitBreakers(
+                maxConnections: maybe { $0.number(0...UInt32.max - 1) }, maxPendingRequests: maybe { $0.number(0...UInt32.max - 1) },
+                maxRequests: maybe { $0.number(0...UInt32.max - 1) }),
+            healthChecks: list(0...2) { $0.healthCheck() }, panicThresholdPercent: pick([0, 33.3, 50, 100]),
+            tls: maybe { $0.upstreamTLS() },
+            idleTimeout: maybe { $0.duration() })
+    }
+
+    private mutating func outlierDetection() -> OutlierDetection {
+        let base = duration()
+        return OutlierDetection(
+            consecutive5xx: number(), interval: duration(), baseEjectionTime: base, maxEjectionTime: base * (1 + below(10)),
+            maxEjectionPercent: number(0...100), enforcingPercent: number(0...100))
+    }
+
+    private mutating func healthCheck() -> HealthCheck {
+        HealthCheck(
+            kind: pick([.http(host: "", path: "/ping"), .http2(host: text(), path: text()), .grpc, .tcp]), interval: duration(),
+            timeout: duration(), healthyThreshold: number(), unhealthyThreshold: number(), port: maybe { Port(1 + $0.below(65535)) })
+    }
+
+    private mutating func assignment(_ name: String, allowsNames: Bool) -> ClusterLoadAssignment {
+        var priority: UInt32 = 0
+        return ClusterLoadAssignment(
+            clusterName: name,
+            localities: list(0...3) { maker in
+                defer { priority += maker.coin() ? 1 : 0 }
+                return LocalityEndpoints(
+                    locality: maker.locality(), priority: priority, weight: maker.number(1...1000),
+                    endpoints: maker.list(0...4) { maker in
+                        Endpoint(
+                            host: allowsNames && maker.coin() ? .name(maker.name("host")) : .ip(maker.ip()),
+                            port: Port(1 + maker.below(65535)),
+                            weight: maker.number(1...1 << 20))
+                    })
+            })
+    }
+}
