@@ -24,6 +24,11 @@ int clinux_epoll_add(int epoll, int fd, uint32_t events, uint64_t token) {
     return checked(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
+int clinux_epoll_modify(int epoll, int fd, uint32_t events, uint64_t token) {
+    struct epoll_event event = {.events = events, .data.u64 = token};
+    return checked(epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event));
+}
+
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
     return checked(epoll_wait(epoll, events, count, timeout_ms));
 }

@@ -18,8 +18,12 @@ public final class OutlierEventLog: Sendable {
     }
 
     private let state = Mutex(State())
+    private let notify: (@Sendable () -> Void)?
 
-    public init() {}
+    /// - Parameter notify: called after an event was appended, on the thread that decided it, so that the writing thread wakes up.
+    public init(notify: (@Sendable () -> Void)? = nil) {
+        self.notify = notify
+    }
 
     /// The events since the last call, in order.
     public func drain() -> [OutlierEvent] {
@@ -54,5 +58,6 @@ public final class OutlierEventLog: Sendable {
                 state.oldest = (state.oldest + 1) % Self.recentCapacity
             }
         }
+        notify?()
     }
 }

@@ -1,1 +1,4 @@
-print("outrigger-proxy")
+import Glibc
+import Proxy
+
+exit(ProxyProgram.run(arguments: Array(CommandLine.arguments.dropFirst())))

@@ -60,6 +60,8 @@ open class EventSource: Timed {
     private var wheel: TimerWheel
     /// Closed in this batch: kept alive until it ends, since callers may be inside them.
     private var closed: [EventSource] = []
+    /// Sources that had to stop before they were done, for the next turn.
+    private var again: [EventSource] = []
     private var isStopped = false
 
     /// Ends the process where the machine has no epoll to give: nothing can run without.
@@ -114,6 +116,21 @@ open class EventSource: Timed {
         closed.append(source)
     }
 
+    /// Stops reporting a listener's waiting connections; they stay in the kernel's queue.
+    public func pauseListener(_ source: EventSource) {
+        guard source.slot >= 0 else { return }
+        _ = clinux_epoll_modify(epoll, source.descriptor, 0, token(source))
+    }
+
+    public func resumeListener(_ source: EventSource) {
+        guard source.slot >= 0 else { return }
+        _ = clinux_epoll_modify(epoll, source.descriptor, EPOLLIN.rawValue, token(source))
+    }
+
+    private func token(_ source: EventSource) -> UInt64 {
+        UInt64(slots[Int(source.slot)].generation) << 32 | UInt64(source.slot)
+    }
+
     /// Sets or moves the deadline; `.never` takes it away.
     public func setDeadline(_ object: Timed, _ deadline: Instant) {
         wheel.set(object, deadline)
@@ -122,6 +139,11 @@ open class EventSource: Timed {
     /// Takes the object out of the wheel. Needed before the last reference to it goes, if a deadline was ever set.
     public func cancelDeadline(_ object: Timed) {
         wheel.cancel(object)
+    }
+
+    /// Calls `ready` with no readiness in the next turn, which begins without waiting: for a source that yields to others.
+    public func callAgain(_ source: EventSource) {
+        again.append(source)
     }
 
     /// Makes `run` return after the current batch.
@@ -147,6 +169,11 @@ open class EventSource: Timed {
             guard slot.generation == UInt32(token >> 32), let source = slot.source else { continue }
             source.ready(Readiness(rawValue: unsafe event.pointee.events))
         }
+        if !again.isEmpty {
+            let waiting = again
+            again.removeAll(keepingCapacity: true)
+            for source in waiting where !source.isClosed { source.ready([]) }
+        }
         while let due = wheel.nextExpired(now: now) {
             due.deadlineReached(now: now)
         }
@@ -155,6 +182,7 @@ open class EventSource: Timed {
     }
 
     private func timeout(_ maximumWait: Nanoseconds?) -> CInt {
+        guard again.isEmpty else { return 0 }
         var wait = maximumWait?.count ?? .max
         if let expiry = wheel.nextExpiry() { wait = min(wait, max(0, expiry.nanoseconds - Clock.now().nanoseconds)) }
         return wait == .max ? -1 : CInt(clamping: (wait + 999_999) / 1_000_000)

@@ -1,0 +1,6 @@
+import Base
+import Reactor
+
+final class AdminServer {
+    init(supervisor: Supervisor, address: SocketAddress) throws(SystemError) {}
+}

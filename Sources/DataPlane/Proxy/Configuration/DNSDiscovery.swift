@@ -1,0 +1,7 @@
+import Base
+import Reactor
+
+final class DNSDiscovery {
+    init(loop: EventLoop, announce: @escaping (RuntimeCluster) -> Void) {}
+    func follow(_ snapshot: RuntimeSnapshot) {}
+}

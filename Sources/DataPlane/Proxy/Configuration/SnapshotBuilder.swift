@@ -1,0 +1,221 @@
+import Base
+import ProxyConfig
+import Reactor
+import Resilience
+import Routing
+import Telemetry
+
+/// What is wrong with a snapshot, all of it at once. The snapshot before it keeps serving.
+struct SnapshotErrors: Error, CustomStringConvertible {
+    var errors: [String]
+
+    var description: String { errors.joined(separator: "\n") }
+}
+
+/// Makes a decoded snapshot ready to run, in two steps: `prepare` checks and compiles and changes nothing; `finish`, once the listeners'
+/// sockets are open, takes over from the snapshot before it what survives.
+struct SnapshotBuilder {
+    let logWriter: LogWriter
+    let events: OutlierEventLog
+    var seed: UInt64
+
+    struct Prepared {
+        var configuration: Snapshot
+        var version: String
+        var listeners: [RuntimeListener]
+        /// What this build leaves out, for people.
+        var warnings: [String]
+    }
+
+    func prepare(_ configuration: Snapshot, version: String) throws(SnapshotErrors) -> Prepared {
+        var errors: [String] = []
+        var warnings: [String] = []
+        var indices: [String: Int] = [:]
+        for (index, cluster) in configuration.clusters.enumerated() {
+            if indices.updateValue(index, forKey: cluster.name) != nil {
+                errors.append("cluster \(cluster.name): expected a name of its own, found a second cluster with it")
+            }
+            if let reason = cluster.unsupported { warnings.append("cluster \(cluster.name): \(reason); requests to it are answered 503") }
+        }
+        var tables: [String: RouteTable] = [:]
+        for routes in configuration.routeConfigurations {
+            do {
+                tables[routes.name] = try RouteTable(routes)
+            } catch {
+                errors.append("\(error)")
+            }
+        }
+        var listeners: [RuntimeListener] = []
+        var addresses: Set<SocketAddress> = []
+        for listener in configuration.listeners {
+            guard addresses.insert(listener.address).inserted else {
+                errors.append("listener \(listener.name): expected an address of its own, found \(listener.address) a second time")
+                continue
+            }
+            guard let chain = listener.filterChains.first(where: { $0.tls == nil && $0.match.transportProtocol != .tls }) else {
+                warnings.append("listener \(listener.name): TLS is not in this build; the listener stays closed")
+                continue
+            }
+            do {
+                listeners.append(RuntimeListener(configuration: listener, filter: try makeFilter(chain.filter, listener, tables, indices)))
+            } catch {
+                errors.append("listener \(listener.name): \(error)")
+            }
+        }
+        guard errors.isEmpty else { throw SnapshotErrors(errors: errors) }
+        return Prepared(configuration: configuration, version: version, listeners: listeners, warnings: warnings)
+    }
+
+    /// Clusters that keep their name keep their endpoints' health and ejections.
+    mutating func finish(_ prepared: Prepared, previous: RuntimeSnapshot?, now: Instant) -> RuntimeSnapshot {
+        let known = Dictionary((previous?.clusters ?? []).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        var clusters: [RuntimeCluster] = []
+        for cluster in prepared.configuration.clusters {
+            clusters.append(makeCluster(cluster, prepared.configuration, known[cluster.name], now: now))
+        }
+        return RuntimeSnapshot(
+            version: prepared.version, configuration: prepared.configuration, listeners: prepared.listeners, clusters: clusters)
+    }
+
+    private mutating func makeCluster(_ cluster: Cluster, _ snapshot: Snapshot, _ previous: RuntimeCluster?, now: Instant) -> RuntimeCluster
+    {
+        var seeds = HostSeed.fixed(in: cluster.localities(snapshot))
+        var isResolved = true
+        if case .dns(let assignment, _) = cluster.discovery {
+            // Names that were resolved before the change stay resolved: serving goes on while they are asked for again.
+            if let previous, case .dns(let before, _) = previous.configuration.discovery {
+                let names = Set(before.names).intersection(assignment.names)
+                seeds += previous.hosts.hosts.filter { names.contains($0.hostname) }.map(HostSeed.init)
+            }
+            isResolved = assignment.names.isEmpty || !seeds.isEmpty
+        }
+        if let previous, previous.configuration == cluster, previous.hosts.hosts.map(HostSeed.init) == seeds { return previous }
+        let detector: OutlierDetector
+        if let previous {
+            detector = previous.detector
+            detector.update(configuration: cluster.outlierDetection, now: now)
+        } else {
+            seed &+= 0x9e37_79b9_7f4a_7c15
+            detector = OutlierDetector(cluster: cluster.name, configuration: cluster.outlierDetection, events: events, now: now, seed: seed)
+        }
+        return RuntimeCluster(
+            configuration: cluster, detector: detector, hosts: HostSeed.hosts(seeds, detector: detector, isResolved: isResolved, now: now))
+    }
+
+    private func makeFilter(
+        _ filter: NetworkFilter, _ listener: Listener, _ tables: [String: RouteTable], _ indices: [String: Int]
+    ) throws(FieldError) -> RuntimeFilter {
+        switch filter {
+        case .http(let configuration):
+            guard let routes = tables[configuration.routeConfigurationName] else {
+                throw FieldError(
+                    path: FieldPath([.key("routeConfigurationName")]), expected: "a route configuration of the snapshot",
+                    found: configuration.routeConfigurationName)
+            }
+            return .http(
+                RuntimeHTTPFilter(
+                    configuration: configuration, direction: listener.direction, routes: routes,
+                    clusterIndices: routes.clusterNames.map { indices[$0] }, accessLogs: try accessLogs(configuration.accessLogs)))
+        case .tcp(let configuration):
+            var targets: [(cluster: Int, weight: UInt64)] = []
+            let wanted: [WeightedCluster] =
+                switch configuration.target {
+                case .cluster(let name): [WeightedCluster(name: name, weight: 1)]
+                case .weighted(let clusters): clusters
+                }
+            for target in wanted where target.weight > 0 {
+                guard let index = indices[target.name] else {
+                    throw FieldError(path: FieldPath([.key("target")]), expected: "a cluster of the snapshot", found: target.name)
+                }
+                targets.append((index, UInt64(target.weight)))
+            }
+            return .tcp(
+                RuntimeTCPFilter(configuration: configuration, targets: targets, accessLogs: try accessLogs(configuration.accessLogs)))
+        }
+    }
+
+    private func accessLogs(_ logs: [AccessLog]) throws(FieldError) -> [RuntimeAccessLog] {
+        var compiled: [RuntimeAccessLog] = []
+        for log in logs {
+            compiled.append(RuntimeAccessLog(format: try AccessLogFormat(log.format), file: logWriter.file(log.path)))
+        }
+        return compiled
+    }
+}
+
+/// An endpoint before it has its health: what discovery says of it.
+struct HostSeed: Hashable {
+    var address: SocketAddress
+    var hostname: String
+    var weight: UInt32
+    var priority: UInt32
+    var locality: Locality
+
+    init(address: SocketAddress, hostname: String, weight: UInt32, priority: UInt32, locality: Locality) {
+        self.address = address
+        self.hostname = hostname
+        self.weight = weight
+        self.priority = priority
+        self.locality = locality
+    }
+
+    init(_ host: Host) {
+        self.init(address: host.address, hostname: host.hostname, weight: host.weight, priority: host.priority, locality: host.locality)
+    }
+
+    /// The endpoints that are given as addresses.
+    static func fixed(in localities: [LocalityEndpoints]) -> [HostSeed] {
+        localities.flatMap { locality in
+            locality.endpoints.compactMap { endpoint in
+                guard case .ip(let ip) = endpoint.host else { return nil }
+                return HostSeed(
+                    address: SocketAddress(ip, endpoint.port), hostname: "", weight: endpoint.weight, priority: locality.priority,
+                    locality: locality.locality)
+            }
+        }
+    }
+
+    /// Gives each address its health, old or new. An address that is named twice is one endpoint: the first wins.
+    static func hosts(_ seeds: [HostSeed], detector: OutlierDetector, isResolved: Bool, now: Instant) -> HostSet {
+        var seen: Set<SocketAddress> = []
+        let unique = seeds.filter { seen.insert($0.address).inserted }
+        let health = detector.setHosts(unique.map(\.address), now: now)
+        let hosts = zip(unique, health).map { seed, health in
+            Host(
+                address: seed.address, hostname: seed.hostname, weight: seed.weight, priority: seed.priority, locality: seed.locality,
+                health: health)
+        }
+        return HostSet(hosts: hosts, isResolved: isResolved)
+    }
+}
+
+extension ClusterLoadAssignment {
+    /// The host names in it, each once, sorted.
+    var names: [String] {
+        var names: Set<String> = []
+        for locality in localities {
+            for endpoint in locality.endpoints {
+                if case .name(let name) = endpoint.host { names.insert(name) }
+            }
+        }
+        return names.sorted()
+    }
+}
+
+extension Cluster {
+    /// Where its endpoints stand: in itself, or in the snapshot under its service name.
+    func localities(_ snapshot: Snapshot) -> [LocalityEndpoints] {
+        switch discovery {
+        case .fixed(let assignment), .dns(let assignment, _): assignment.localities
+        case .eds(let name): snapshot.loadAssignments.first { $0.clusterName == name }?.localities ?? []
+        case .originalDestination: []
+        }
+    }
+
+    /// Why this build cannot send requests there; nil = it can.
+    var unsupported: String? {
+        if let tls, tls.isEnforced { return "TLS towards endpoints is not in this build" }
+        if upstreamProtocol == .http2 { return "HTTP/2 towards endpoints is not in this build" }
+        return nil
+    }
+}

@@ -1,0 +1,306 @@
+import Base
+import HTTP
+import HTTP1
+import ProxyConfig
+import Reactor
+import Telemetry
+
+/// A caller's HTTP/1 connection: takes requests one after the other and gives each to a stream.
+///
+/// Requests that arrive ahead of their turn wait in `stash`, at most one read of them; then the connection is not read until the
+/// response before them is out (RFC 9112 section 9.3.2). So pipelining is in order and bounded.
+final class HTTP1Downstream: Connection {
+    private enum Phase {
+        /// No byte of a request yet.
+        case idle
+        case head
+        case body
+        /// The request is complete, its response is not.
+        case responding
+        /// After an upgrade: bytes go through untouched.
+        case tunnel
+        /// The last response is out: what still comes is thrown away, so that the close does not destroy the response on its way.
+        case lingering
+    }
+
+    let listener: WorkerListener
+    let peer: SocketAddress
+    private(set) lazy var local = Socket.localAddress(descriptor) ?? SocketAddress(.anyV4, 0)
+    let opened: Instant
+    private var decoder: RequestDecoder
+    private var phase = Phase.idle
+    private var stash = ByteBuffer()
+    private(set) var stream: Stream?
+    private var isProcessing = false
+    private var keepsAlive = true
+    private var responseFraming = Framing.none
+    private let stats: DownstreamHTTPStats
+
+    /// How long a closing connection is read for, so that the caller gets the response instead of a reset.
+    private static let lingerTime = Nanoseconds.seconds(2)
+
+    init(adopting descriptor: CInt, peer: SocketAddress, listener: WorkerListener, filter: WorkerHTTPFilter) {
+        self.listener = listener
+        self.peer = peer
+        opened = listener.worker.loop.now
+        let configuration = filter.shared.configuration
+        decoder = RequestDecoder(limits: MessageLimits(maxHeadBytes: configuration.maxHeaderBytes, maxFields: configuration.maxHeaderCount))
+        stats = filter.stats
+        super.init(adopting: descriptor, worker: listener.worker)
+        stats.downstreamCxTotal.increment()
+        stats.downstreamCxHTTP1Total.increment()
+        stats.downstreamCxActive.increment()
+        listener.opened(self)
+        awaitRequest()
+    }
+
+    var requestFraming: Framing { decoder.framing }
+    var wantsUpgrade: Bool { decoder.wantsUpgrade }
+    var expectsContinue: Bool { decoder.expectsContinue }
+    /// The request's head is not complete yet.
+    var isInHead: Bool { phase == .head }
+
+    // MARK: Requests in
+
+    override func received(_ bytes: UnsafeRawBufferPointer) {
+        switch phase {
+        case .lingering:
+            return
+        case .tunnel:
+            unsafe stream?.tunnelled(fromDownstream: bytes)
+        case .responding:
+            // Ahead of its turn.
+            unsafe stash.append(copying: bytes)
+            pauseReading()
+        case .idle, .head, .body:
+            if stash.isEmpty {
+                let consumed = unsafe process(bytes)
+                if consumed < bytes.count, !isClosed {
+                    unsafe stash.append(copying: UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
+                }
+            } else {
+                unsafe stash.append(copying: bytes)
+                processStash()
+            }
+            closeIfEnded()
+        }
+    }
+
+    private func processStash() {
+        let consumed = unsafe process(stash.unsafeBytes)
+        stash.consume(consumed)
+        if stash.isEmpty { stash.release() }
+        closeIfEnded()
+    }
+
+    /// The caller sent its end long ago, and the last of its pipelined requests is answered.
+    private func closeIfEnded() {
+        if phase == .idle, sawEnd, stash.isEmpty, !isClosed { linger() }
+    }
+
+    /// Decodes as far as the turn of requests allows; returns how many bytes need not come again.
+    private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let span = unsafe RawSpan(_unsafeBytes: bytes)
+        var position = 0
+        isProcessing = true
+        defer {
+            isProcessing = false
+            stream?.flushUpstream()
+        }
+        while !isClosed {
+            switch phase {
+            case .lingering: return bytes.count
+            case .tunnel:
+                unsafe stream?.tunnelled(fromDownstream: UnsafeRawBufferPointer(rebasing: bytes[position...]))
+                return bytes.count
+            case .responding:
+                if position < bytes.count { pauseReading() }
+                return position
+            case .idle:
+                guard position < bytes.count else { return position }
+                phase = .head
+                beginStream()
+            case .head, .body: break
+            }
+            guard let stream else { return position }
+            do {
+                switch try decoder.next(span, at: &position, head: stream.requestHead, trailers: stream.requestTrailers) {
+                case .needMore: return position
+                case .interim: break
+                case .head:
+                    phase = .body
+                    worker.loop.setDeadline(self, .never)
+                    keepsAlive = decoder.keepsAlive
+                    stream.requestHeadReceived()
+                case .body(let range):
+                    unsafe stream.requestBody(UnsafeRawBufferPointer(rebasing: bytes[range]))
+                case .end:
+                    phase = .responding
+                    stream.requestEnded()
+                }
+            } catch {
+                refuse(error, stream)
+                return bytes.count
+            }
+        }
+        return bytes.count
+    }
+
+    private func beginStream() {
+        let stream = worker.takeStream()
+        self.stream = stream
+        stream.begin(downstream: self, filter: listener.httpFilter, now: worker.loop.now)
+        worker.loop.setDeadline(self, worker.loop.now + stream.filter.requestHeadersTimeout)
+    }
+
+    private func refuse(_ error: HTTP1Error, _ stream: Stream) {
+        stats.downstreamCxProtocolError.increment()
+        stats.downstreamCxProtocolErrorReasons.increment(Int(error.reason.rawValue))
+        if error.status == 431 || error.status == 414 { stats.downstreamRqTooLarge.increment() }
+        keepsAlive = false
+        if stream.hasResponseStarted {
+            stream.downstreamFailed(flags: .downstreamProtocolError, details: error.details)
+        } else {
+            stream.reply(
+                status: error.status, flags: .downstreamProtocolError, details: error.details, body: error.message(stream.requestHead))
+        }
+    }
+
+    /// Nothing of a request is there: the idle timeout runs.
+    private func awaitRequest() {
+        phase = .idle
+        worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + listener.httpFilter.idleTimeout)
+    }
+
+    // MARK: Responses out
+
+    func sendInterim(_ head: Head) {
+        prepareOutput()
+        MessageEncoder.encodeInterimHead(head, into: &output)
+    }
+
+    /// - Parameter framing: how the upstream framed the body; HTTP/1.0 callers get what they can read.
+    func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
+        if worker.isDraining || listener.isClosing { keepsAlive = false }
+        // A caller that still waits for "100 Continue" may or may not send its body now: the connection cannot be trusted with another.
+        if phase == .body, decoder.expectsContinue, !(stream?.hasSentContinue ?? false) { keepsAlive = false }
+        prepareOutput()
+        responseFraming = MessageEncoder.encodeResponseHead(
+            head, framing: framing, keepAlive: keepsAlive, toMinorVersion: requestHead.minorVersion, upgrade: isUpgrade, into: &output)
+        if responseFraming == .untilClose { keepsAlive = false }
+    }
+
+    func sendBody(_ piece: UnsafeRawBufferPointer) {
+        guard unsafe !piece.isEmpty else { return }
+        if responseFraming == .chunked {
+            prepareOutput()
+            MessageEncoder.encodeChunkHeader(piece.count, into: &output)
+            unsafe send(piece, suffix: "\r\n")
+        } else {
+            unsafe send(piece)
+        }
+    }
+
+    func endResponse(trailers: Head) {
+        if responseFraming == .chunked {
+            prepareOutput()
+            MessageEncoder.encodeLastChunk(trailers, into: &output)
+        }
+    }
+
+    /// Answers without a stream's help: nothing more will be read as a request.
+    func abandonKeepAlive() {
+        keepsAlive = false
+    }
+
+    func enterTunnel() {
+        phase = .tunnel
+        worker.loop.setDeadline(self, .never)
+        if !stash.isEmpty {
+            let early = unsafe stash.unsafeBytes
+            unsafe stream?.tunnelled(fromDownstream: early)
+            stash.release()
+        }
+        resumeReading()
+    }
+
+    /// The stream is over, both ways. Goes on with the next request, or closes.
+    func streamFinished() {
+        stream = nil
+        flush()
+        guard !isClosed else { return }
+        guard keepsAlive, !(sawEnd && stash.isEmpty) else { return linger() }
+        awaitRequest()
+        guard !isProcessing else { return }
+        if !stash.isEmpty { processStash() }
+        if phase != .responding || stash.isEmpty { resumeReading() }
+    }
+
+    private func linger() {
+        phase = .lingering
+        finishWriting()
+        guard !isClosed else { return }
+        if sawEnd, output.isEmpty { return close() }
+        worker.loop.setDeadline(self, worker.loop.now + Self.lingerTime)
+        resumeReading()
+    }
+
+    // MARK: Ends
+
+    override func receivedEnd() {
+        switch phase {
+        case .idle: close()
+        case .lingering: if output.isEmpty { close() }
+        case .head, .body: stream?.downstreamFailed(flags: .downstreamConnectionTermination, details: "downstream_remote_disconnect")
+        // A caller may close its sending side and still wait for the answer (RFC 9112 section 9.6).
+        case .responding: break
+        case .tunnel: stream?.tunnelEnded(fromDownstream: true)
+        }
+    }
+
+    override func failed(_ error: SystemError) {
+        if let stream {
+            stream.downstreamFailed(flags: .downstreamConnectionTermination, details: "downstream_remote_disconnect")
+        } else {
+            close()
+        }
+    }
+
+    override func drained() {
+        if phase == .lingering, sawEnd { return close() }
+        stream?.downstreamDrained()
+    }
+
+    override func deadlineReached(now: Instant) {
+        switch phase {
+        case .idle:
+            if !worker.isDraining { stats.downstreamCxIdleTimeout.increment() }
+            close()
+        case .head:
+            stats.downstreamRqHeaderTimeout.increment()
+            keepsAlive = false
+            stream?.reply(
+                status: 408, flags: .downstreamProtocolError, details: "request_header_timeout",
+                body: "request headers not complete in time")
+        case .lingering: close()
+        case .body, .responding, .tunnel: break
+        }
+    }
+
+    /// The proxy drains: an idle connection closes now, a busy one after its response. `spread` staggers the idle ones.
+    func drain(after spread: Nanoseconds) {
+        if phase == .idle { worker.loop.setDeadline(self, worker.loop.now + spread) }
+    }
+
+    override func close(reset: Bool = false) {
+        guard !isClosed else { return }
+        stats.downstreamCxActive.decrement()
+        stats.downstreamCxDestroy.increment()
+        if sawEnd { stats.downstreamCxDestroyRemote.increment() } else { stats.downstreamCxDestroyLocal.increment() }
+        stats.downstreamCxRxBytesTotal.add(bytesRead)
+        stats.downstreamCxTxBytesTotal.add(bytesWritten)
+        stream = nil
+        super.close(reset: reset)
+        listener.closed(self)
+    }
+}

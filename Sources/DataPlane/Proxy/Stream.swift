@@ -1,0 +1,566 @@
+import Base
+import HTTP
+import HTTP1
+import ProxyConfig
+import Reactor
+import Resilience
+import Routing
+import Telemetry
+
+/// One request from its first byte to the last byte of its response: the life of a request in one file, read top down.
+///
+/// `begin` → `requestHeadReceived` (route, pick, lease, encode) → `requestBody`, `requestEnded` → `responseHeadReceived` →
+/// `responseBody`, `responseEnded` → `finish`. It knows neither codec nor socket: both sides tell it what happened, and it tells them
+/// what to do. What goes wrong on the way ends in exactly one of `reply` (nothing was sent yet) or `downstream.close(reset:)`.
+final class Stream: Timed {
+    private enum Attempt {
+        case none
+        case underWay
+        /// Its one outcome has been recorded.
+        case over
+    }
+
+    let requestHead = Head()
+    let requestTrailers = Head()
+    let responseHead = Head()
+    let responseTrailers = Head()
+
+    /// Set from `begin` to `finish`.
+    private(set) var filter: WorkerHTTPFilter! = nil
+    private var downstream: HTTP1Downstream?
+    private var upstream: HTTP1Upstream?
+    @safe private unowned(unsafe) let worker: Worker
+
+    private var route: CompiledRoute?
+    private var routeStats: RouteStats?
+    private var cluster: WorkerCluster?
+    private var host: WorkerHost?
+    private var pickIsCounted = false
+
+    private var requestFraming = Framing.none
+    private var isUpgrade = false
+    private var isTunnel = false
+    private var requestIsComplete = false
+    private var requestIsForwarded = false
+    private(set) var hasResponseStarted = false
+    private(set) var hasSentContinue = false
+    private var responseIsComplete = false
+    private var isOver = false
+    private var attempt = Attempt.none
+    private var attempts = 0
+    private var raceWasRetried = false
+    private var tunnelEnds = 0
+
+    private(set) var started = Instant.never
+    private var requestEndedAt = Instant.never
+    private var attemptStarted = Instant.never
+    private var responseStartedAt = Instant.never
+    private var requestDeadline = Instant.never
+    private var lastActivity = Instant.never
+    private var requestBytes: UInt64 = 0
+    private var responseBytes: UInt64 = 0
+    private var flags: ResponseFlags = []
+    private var details: StaticString = "via_upstream"
+    private var failureText: StaticString = ""
+
+    init(worker: Worker) {
+        self.worker = worker
+    }
+
+    // MARK: A request begins
+
+    func begin(downstream: HTTP1Downstream, filter: WorkerHTTPFilter, now: Instant) {
+        self.downstream = downstream
+        self.filter = filter
+        requestHead.removeAll()
+        requestTrailers.removeAll()
+        responseHead.removeAll()
+        responseTrailers.removeAll()
+        requestFraming = .none
+        isUpgrade = false
+        isTunnel = false
+        requestIsComplete = false
+        requestIsForwarded = false
+        hasResponseStarted = false
+        hasSentContinue = false
+        responseIsComplete = false
+        isOver = false
+        attempt = .none
+        attempts = 0
+        raceWasRetried = false
+        tunnelEnds = 0
+        started = now
+        lastActivity = now
+        requestEndedAt = .never
+        responseStartedAt = .never
+        requestDeadline = .never
+        requestBytes = 0
+        responseBytes = 0
+        flags = []
+        details = "via_upstream"
+        failureText = ""
+        filter.stats.downstreamRqTotal.increment()
+        filter.stats.downstreamRqHTTP1Total.increment()
+        filter.stats.downstreamRqActive.increment()
+    }
+
+    /// The head is complete: decide where the request goes and send it on its way.
+    func requestHeadReceived() {
+        guard let downstream else { return }
+        requestFraming = downstream.requestFraming
+        isUpgrade = downstream.wantsUpgrade && filter.allowsUpgrade(requestHead)
+        filter.sanitize(requestHead, peer: downstream.peer, now: worker.loop.now, random: &worker.random)
+        do {
+            try PathNormalizer.normalize(requestHead)
+        } catch {
+            filter.stats.downstreamRqFailedPathNormalization.increment()
+            return reply(status: 400, flags: .downstreamProtocolError, details: error.details, body: "malformed path: \(error)")
+        }
+        switch filter.shared.routes.match(requestHead, random: worker.random.next()) {
+        case .forward(let route, let cluster):
+            self.route = route
+            forward(route, cluster)
+        case .reply(let route, let direct):
+            self.route = route
+            filter.stats.rqDirectResponse.increment()
+            reply(status: direct.status, flags: [], details: "direct_response", body: direct.body)
+        case .noRoute, .noVirtualHost:
+            filter.stats.noRoute.increment()
+            reply(status: 404, flags: .noRoute, details: "route_not_found", body: "no route: nothing is known here for this host and path")
+        }
+    }
+
+    private func forward(_ route: CompiledRoute, _ ordinal: Int) {
+        guard let cluster = filter.clusters[ordinal] else {
+            filter.stats.noCluster.increment()
+            return reply(status: 503, flags: .noCluster, details: "cluster_not_found", body: "the route's cluster is not known")
+        }
+        self.cluster = cluster
+        routeStats = filter.routeStats(route: route, cluster: ordinal)
+        routeStats?.active.increment()
+        if let unsupported = cluster.unsupported {
+            return reply(status: 503, flags: .upstreamProtocolError, details: "upstream_protocol_not_supported", body: unsupported)
+        }
+        do {
+            try route.rewrite(requestHead)
+        } catch {
+            return reply(status: 400, flags: [], details: error.details, body: "the route's rewrite does not fit this path")
+        }
+        if let idle = route.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
+        startAttempt()
+    }
+
+    // MARK: An attempt
+
+    private func startAttempt() {
+        guard let cluster, let route else { return }
+        guard let host = cluster.pick(random: &worker.random) else {
+            cluster.stats.upstreamCxNoneHealthy.increment()
+            return reply(status: 503, flags: cluster.noHostFlag, details: cluster.noHostDetails, body: cluster.noHostText)
+        }
+        self.host = host
+        attempts += 1
+        attempt = .underWay
+        attemptStarted = worker.loop.now
+        cluster.started(host)
+        pickIsCounted = true
+        if route.rewritesHostToEndpoint, !host.shared.hostname.isEmpty {
+            CompiledRoute.replaceAuthority(requestHead, with: Array(host.shared.hostname.utf8))
+        }
+        do {
+            // A request that cannot be sent twice takes the trouble to look whether the connection still lives (the keep-alive race).
+            let upstream = try host.lease(mustBeAlive: !isRepeatable)
+            self.upstream = upstream
+            upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
+            if requestIsComplete { forwardRequestEnd() }
+        } catch {
+            cluster.stats.upstreamCxConnectFail.increment()
+            host.stats.cxConnectFail.increment()
+            upstreamFailed(.connect(error), on: nil)
+        }
+    }
+
+    /// Sending it again has no further effect, and we still have all of it (RFC 9110 section 9.2.2).
+    private var isRepeatable: Bool {
+        guard requestFraming == .none, !isUpgrade else { return false }
+        switch requestHead.method {
+        case .get, .head, .options, .trace, .put, .delete: return true
+        case .post, .patch, .connect, .other: return false
+        }
+    }
+
+    func requestBody(_ piece: UnsafeRawBufferPointer) {
+        requestBytes &+= UInt64(piece.count)
+        lastActivity = worker.loop.now
+        guard let upstream else { return }  // Answered already: the rest of the request is read and thrown away.
+        unsafe upstream.sendBody(piece)
+        if upstream.isCongested {
+            downstream?.pauseReading()
+            filter.stats.downstreamFlowControlPausedReadingTotal.increment()
+        }
+    }
+
+    func requestEnded() {
+        requestIsComplete = true
+        requestEndedAt = worker.loop.now
+        lastActivity = worker.loop.now
+        if let timeout = route?.timeout, !isUpgrade, !responseIsComplete {
+            requestDeadline = worker.loop.now + timeout
+            armDeadline()
+        }
+        if upstream != nil {
+            forwardRequestEnd()
+        }
+        finishIfDone()
+    }
+
+    private func forwardRequestEnd() {
+        requestIsForwarded = true
+        upstream?.endRequest(trailers: requestTrailers)
+    }
+
+    func flushUpstream() {
+        upstream?.flush()
+    }
+
+    func flushDownstream() {
+        downstream?.flush()
+    }
+
+    // MARK: The response
+
+    func interimReceived() {
+        guard let downstream, requestHead.minorVersion > 0 else { return }  // HTTP/1.0 knows no 1xx.
+        if responseHead.status == 100 { hasSentContinue = true }
+        lastActivity = worker.loop.now
+        downstream.sendInterim(responseHead)
+        downstream.flush()
+    }
+
+    func responseHeadReceived(framing: Framing, isTunnel: Bool) {
+        guard let downstream, let cluster else { return }
+        hasResponseStarted = true
+        responseStartedAt = worker.loop.now
+        lastActivity = responseStartedAt
+        if !requestIsComplete { filter.stats.downstreamRqResponseBeforeRqComplete.increment() }
+        cluster.stats.upstreamRq.record(responseHead.status)
+        responseHead.setDecimal(
+            (responseStartedAt - attemptStarted).milliseconds, name: "x-envoy-upstream-service-time", known: .upstreamServiceTime)
+        downstream.sendHead(responseHead, framing: framing, isUpgrade: isTunnel, requestHead: requestHead)
+        if isTunnel {
+            self.isTunnel = true
+            requestDeadline = .never
+            filter.stats.downstreamCxUpgradesTotal.increment()
+            filter.stats.downstreamCxUpgradesActive.increment()
+            downstream.flush()
+            upstream?.enterTunnel()
+            downstream.enterTunnel()
+        }
+    }
+
+    func responseBody(_ piece: UnsafeRawBufferPointer) {
+        responseBytes &+= UInt64(piece.count)
+        lastActivity = worker.loop.now
+        guard let downstream else { return }
+        unsafe downstream.sendBody(piece)
+        if downstream.isCongested { upstream?.pauseReading() }
+    }
+
+    func responseEnded() {
+        responseIsComplete = true
+        endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status)))
+        downstream?.endResponse(trailers: responseTrailers)
+        downstream?.flush()
+        finishIfDone()
+    }
+
+    func downstreamDrained() {
+        guard let upstream, upstream.isReadPaused else { return }
+        upstream.resumeReading()
+    }
+
+    func upstreamDrained() {
+        if requestIsForwarded, responseIsComplete { return finishIfDone() }
+        guard let downstream, downstream.isReadPaused, !requestIsComplete || isTunnel else { return }
+        filter.stats.downstreamFlowControlResumedReadingTotal.increment()
+        downstream.resumeReading()
+    }
+
+    // MARK: After an upgrade
+
+    func tunnelled(fromDownstream bytes: UnsafeRawBufferPointer) {
+        requestBytes &+= UInt64(bytes.count)
+        guard let upstream, let downstream else { return }
+        unsafe relay(bytes, from: downstream, to: upstream)
+    }
+
+    func tunnelled(fromUpstream bytes: UnsafeRawBufferPointer) {
+        responseBytes &+= UInt64(bytes.count)
+        guard let upstream, let downstream else { return }
+        unsafe relay(bytes, from: upstream, to: downstream)
+    }
+
+    private func relay(_ bytes: UnsafeRawBufferPointer, from source: Connection, to destination: Connection) {
+        lastActivity = worker.loop.now
+        unsafe destination.send(bytes)
+        destination.flush()
+        if destination.isCongested { source.pauseReading() }
+    }
+
+    /// One side has sent its last byte: the other hears it, and may go on sending (half-close).
+    func tunnelEnded(fromDownstream: Bool) {
+        tunnelEnds += 1
+        if fromDownstream { upstream?.finishWriting() } else { downstream?.finishWriting() }
+        guard tunnelEnds == 2 else { return }
+        endAttempt(.ok)
+        downstream?.abandonKeepAlive()
+        finish()
+    }
+
+    // MARK: What goes wrong
+
+    func upstreamFailed(_ failure: UpstreamFailure, on connection: HTTP1Upstream?) {
+        upstream = nil
+        guard !isOver else { return }
+        if isTunnel {
+            endAttempt(.resetRemote)
+            flags.insert(.upstreamConnectionTermination)
+            return cutDownstream()
+        }
+        if responseIsComplete { return finishIfDone() }
+        if case .closed(_, beforeAnyByte: true) = failure, let connection, connection.wasReused, !hasResponseStarted {
+            // The endpoint had closed the idle connection before our request came: its fault least of all.
+            if isRepeatable, !raceWasRetried {
+                raceWasRetried = true
+                leaveHost()
+                attempt = .over
+                cluster?.stats.upstreamRqRetryKeepAliveRace.increment()
+                startAttempt()
+                upstream?.flush()
+                return
+            }
+            flags.insert(.keepAliveRace)
+        }
+        switch failure {
+        case .connect(let error):
+            endAttempt(.connectFailure)
+            flags.insert(.upstreamConnectionFailure)
+            fail(
+                status: 503, details: "upstream_reset_before_response_started{connection_failure}",
+                body: "upstream connect error: \(host.map { "\($0.shared.address)" } ?? "-"): \(error)")
+        case .connectTimeout:
+            endAttempt(.connectTimeout)
+            flags.insert(.upstreamConnectionFailure)
+            fail(
+                status: 503, details: "upstream_reset_before_response_started{connection_timeout}",
+                body: "upstream connect timeout: \(host.map { "\($0.shared.address)" } ?? "-")")
+        case .closed(let error, _):
+            endAttempt(.resetRemote)
+            cluster?.stats.upstreamRqRxReset.increment()
+            flags.insert(.upstreamConnectionTermination)
+            fail(
+                status: 503,
+                details: hasResponseStarted
+                    ? "upstream_reset_after_response_started{connection_termination}"
+                    : "upstream_reset_before_response_started{connection_termination}",
+                body: "upstream closed the connection before its response\(error.map { ": \($0)" } ?? "")")
+        case .malformed(let error):
+            endAttempt(.resetLocal)
+            flags.insert(.upstreamProtocolError)
+            fail(
+                status: 502, details: hasResponseStarted ? "upstream_reset_after_response_started{protocol_error}" : error.details,
+                body: "upstream sent a malformed response: \(error.details)")
+        }
+    }
+
+    /// Answers if nothing was sent yet; else cuts the response so that nobody takes it for a whole one.
+    private func fail(status: Int, details: StaticString, body: String) {
+        if hasResponseStarted {
+            self.details = details
+            cutDownstream()
+        } else {
+            reply(status: status, flags: [], details: details, body: body)
+        }
+    }
+
+    private func cutDownstream() {
+        guard let downstream else { return }
+        downstream.flush()
+        self.downstream = nil
+        downstream.close(reset: true)
+        finish()
+    }
+
+    /// The caller went away, or broke the protocol in the middle.
+    func downstreamFailed(flags: ResponseFlags, details: StaticString) {
+        guard !isOver, let downstream else { return }
+        self.flags.insert(flags)
+        self.details = details
+        filter.stats.downstreamRqRxReset.increment()
+        self.downstream = nil
+        downstream.close()
+        if attempt == .underWay {
+            cluster?.stats.upstreamRqCancelled.increment()
+            endAttempt(isTunnel ? .ok : .clientCancel(after: worker.loop.now - attemptStarted))
+        }
+        finish()
+    }
+
+    /// Answers the request ourselves. Nothing may have been sent before.
+    ///
+    /// The reason stands in the log, in the metrics, in the body, and, where it is switched on, in `x-outrigger-details`.
+    func reply(status: Int, flags: ResponseFlags, details: StaticString, body: String) {
+        reply(status: status, flags: flags, details: details, body: Array((body + "\n").utf8))
+    }
+
+    private func reply(status: Int, flags: ResponseFlags, details: StaticString, body text: [UInt8]) {
+        guard let downstream, !hasResponseStarted else { return }
+        self.flags.formUnion(flags)
+        self.details = details
+        if let upstream {
+            self.upstream = nil
+            upstream.abandon()
+        }
+        hasResponseStarted = true
+        responseIsComplete = true
+        responseStartedAt = worker.loop.now
+        responseHead.removeAll()
+        responseHead.status = status
+        responseHead.append(name: "content-type", value: "text/plain; charset=utf-8".utf8, known: .contentType)
+        responseHead.append(name: "server", value: "outrigger".utf8, known: .server)
+        if worker.exposesReplyDetails {
+            responseHead.append(name: "x-outrigger-details", value: "\(self.flags) \(details)".utf8, known: .outriggerDetails)
+        }
+        // What is left of the request would have to be read before the connection could carry another: close instead, politely.
+        let isWhole = requestIsComplete || (requestFraming == .none && !downstream.isInHead)
+        if !isWhole { downstream.abandonKeepAlive() }
+        downstream.sendHead(responseHead, framing: .length(Int64(text.count)), isUpgrade: false, requestHead: requestHead)
+        if requestHead.method != .head { unsafe text.withUnsafeBytes { unsafe downstream.sendBody($0) } }
+        responseBytes = UInt64(text.count)
+        worker.loop.setDeadline(self, .never)
+        // A request without a body is whole with its head; the decoder is about to say so.
+        if requestIsComplete || !isWhole { finish() }
+    }
+
+    private func armDeadline() {
+        let idle = route?.idleTimeout.map { lastActivity + $0 } ?? .never
+        let next = min(requestDeadline, idle)
+        if next != .never { worker.loop.setDeadline(self, next) }
+    }
+
+    override func deadlineReached(now: Instant) {
+        guard !isOver else { return }
+        if now >= requestDeadline {
+            cluster?.stats.upstreamRqTimeout.increment()
+            host?.stats.rqTimeout.increment()
+            endAttempt(.timeout)
+            flags.insert(.upstreamRequestTimeout)
+            timedOut(details: "response_timeout", body: "upstream request timeout")
+        } else if let idle = route?.idleTimeout, lastActivity + idle <= now {
+            filter.stats.downstreamRqIdleTimeout.increment()
+            if attempt == .underWay { endAttempt(requestIsComplete ? .timeout : .clientCancel(slow: false)) }
+            flags.insert(.streamIdleTimeout)
+            timedOut(details: "stream_idle_timeout", body: "stream timeout")
+        } else {
+            armDeadline()
+        }
+    }
+
+    private func timedOut(details: StaticString, body: String) {
+        if hasResponseStarted {
+            self.details = details
+            abandonUpstream()
+            cutDownstream()
+        } else {
+            reply(status: requestIsComplete ? 504 : 408, flags: [], details: details, body: body)
+        }
+    }
+
+    // MARK: The end
+
+    /// Records the attempt's one outcome.
+    private func endAttempt(_ outcome: AttemptOutcome) {
+        guard attempt == .underWay, let cluster, let host else { return }
+        attempt = .over
+        cluster.record(outcome, on: host, elapsed: worker.loop.now - attemptStarted, responded: responseStartedAt != .never)
+        leaveHost()
+    }
+
+    private func leaveHost() {
+        guard pickIsCounted, let cluster, let host else { return }
+        pickIsCounted = false
+        cluster.finished(host)
+    }
+
+    private func abandonUpstream() {
+        guard let upstream else { return }
+        self.upstream = nil
+        upstream.abandon()
+    }
+
+    private func finishIfDone() {
+        guard !isOver, responseIsComplete else { return }
+        // The answer came before the end of the request: go on forwarding, for the caller is still writing and the endpoint may read.
+        guard requestIsComplete else { return }
+        if let upstream, requestIsForwarded, !upstream.output.isEmpty { return }
+        finish()
+    }
+
+    private func finish() {
+        guard !isOver else { return }
+        isOver = true
+        worker.loop.cancelDeadline(self)
+        leaveHost()
+        if let upstream {
+            self.upstream = nil
+            if responseIsComplete, !isTunnel { upstream.release(requestWasSent: requestIsForwarded) } else { upstream.abandon() }
+        }
+        let now = worker.loop.now
+        let duration = now - started
+        let stats = filter.stats
+        let status = hasResponseStarted ? responseHead.status : 0
+        stats.downstreamRqActive.decrement()
+        stats.downstreamRq.record(status)
+        stats.downstreamRqTime.record(nanoseconds: duration.count)
+        if isTunnel { stats.downstreamCxUpgradesActive.decrement() }
+        if let routeStats {
+            routeStats.active.decrement()
+            routeStats.record(status: status, flags: flags, nanoseconds: duration.count)
+        } else {
+            filter.unrouted.record(status: status, flags: flags, nanoseconds: duration.count)
+        }
+        if filter.hasAccessLogs { log(duration: duration) }
+        let downstream = downstream
+        self.downstream = nil
+        route = nil
+        routeStats = nil
+        cluster = nil
+        host = nil
+        worker.give(self)
+        downstream?.streamFinished()
+    }
+
+    /// Writes the request's line to the listener's access logs.
+    private func log(duration: Nanoseconds) {
+        var record = AccessRecord()
+        record.startTime = Clock.realtime() - duration.count
+        record.request = requestHead
+        record.response = hasResponseStarted ? responseHead : nil
+        record.trailers = responseTrailers
+        record.protocolVersion = requestHead.minorVersion == 0 ? .http10 : .http11
+        record.status = hasResponseStarted ? responseHead.status : 0
+        record.flags = flags
+        record.details = .literal(details)
+        record.bytesReceived = Int(requestBytes)
+        record.bytesSent = Int(responseBytes)
+        record.duration = duration.count
+        if requestEndedAt != .never { record.requestDuration = (requestEndedAt - started).count }
+        if responseStartedAt != .never { record.responseDuration = (responseStartedAt - started).count }
+        record.upstreamHost = host?.shared.address
+        record.upstreamCluster = cluster?.nameBytes ?? []
+        record.attempts = attempts
+        if let route { record.routeName = Array(route.name.utf8) }
+        downstream?.describe(&record)
+        filter.logs.append(record)
+    }
+}

@@ -1,0 +1,308 @@
+import Base
+import Glibc
+import ProxyConfig
+import Reactor
+import Resilience
+import Resolver
+import Telemetry
+import XDSWire
+
+/// The main thread: takes in configuration, resolves names, brings ejected endpoints back, answers the admin interface, and ends the
+/// process. Requests never wait for it.
+final class Supervisor {
+    let loop = EventLoop()
+    let log = ProcessLog.standard
+    let options: ProxyOptions
+    let registry: StatsRegistry
+    let logWriter: LogWriter
+    let outlierEvents: OutlierEventLog
+    let started: Instant
+    private(set) var snapshot: RuntimeSnapshot?
+    private(set) var state = ProxyState.initializing
+    /// The last configuration that was refused, and why; nil once a good one came.
+    private(set) var rejection: (version: String, reason: String)?
+    private(set) var appliedAt = Instant.never
+
+    private let inbox: Mailbox<SupervisorMessage>
+    private let workers: [Mailbox<WorkerMessage>]
+    private var threads: [pthread_t] = []
+    private var builder: SnapshotBuilder
+    private var openAddresses: Set<SocketAddress> = []
+    private var refusedVersion: String?
+    private var applied: Set<Int> = []
+    private var drained: Set<Int> = []
+    private var sweepTimer: LoopTimer!
+    private var outlierLog: LogFile?
+    private var discovery: DNSDiscovery!
+    private var admin: AdminServer?
+    private var exitStatus: Int32 = 0
+
+    init(options: ProxyOptions, workerCount: Int) throws(SystemError) {
+        self.options = options
+        started = loop.now
+        inbox = try Mailbox<SupervisorMessage>()
+        var mailboxes: [Mailbox<WorkerMessage>] = []
+        for _ in 0..<workerCount { mailboxes.append(try Mailbox<WorkerMessage>()) }
+        workers = mailboxes
+        registry = StatsRegistry(workerCount: workerCount)
+        logWriter = LogWriter()
+        let inbox = inbox
+        outlierEvents = OutlierEventLog { inbox.post(.outlierEvent) }
+        builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
+        sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
+        discovery = DNSDiscovery(loop: loop) { [unowned self] cluster in announce(cluster) }
+    }
+
+    var workerCount: Int { workers.count }
+
+    /// Runs until the process is told to end; returns its exit status.
+    func run() -> Int32 {
+        do {
+            try inbox.attach(to: loop) { [unowned self] message in receive(message) }
+            try loop.add(try SignalSource { [unowned self] signal in received(signal) })
+            try loop.add(try FolderWatch(folder: options.snapshotFolder) { [unowned self] in loadSnapshot() })
+        } catch {
+            log.error("main", "cannot watch \(options.snapshotFolder): \(error)")
+            return 1
+        }
+        loadSnapshot()
+        guard snapshot != nil else { return 1 }
+        do {
+            admin = try AdminServer(supervisor: self, address: snapshot!.configuration.process.adminAddress)
+        } catch {
+            log.error("admin", "cannot listen on \(snapshot!.configuration.process.adminAddress): \(error)")
+            return 1
+        }
+        startWorkers()
+        loop.run()
+        stopWorkers()
+        _ = logWriter.stop(within: .seconds(2))
+        return exitStatus
+    }
+
+    // MARK: Configuration
+
+    /// Reads the snapshot file and applies it if it says something new. A bad one changes nothing.
+    func loadSnapshot() {
+        guard state != .draining else { return }
+        let bytes: [UInt8]
+        do {
+            bytes = try FileReader.read(options.snapshotPath)
+        } catch {
+            return reject(version: "-", "\(options.snapshotPath): \(error)")
+        }
+        let version = "\(ContentHash(bytes))"
+        guard version != snapshot?.version, version != refusedVersion else { return }
+        refusedVersion = version
+        do {
+            let configuration = try SnapshotFile.decode(bytes)
+            try apply(configuration, version: version)
+            refusedVersion = nil
+        } catch {
+            reject(version: version, "\(options.snapshotPath): \(error)")
+        }
+    }
+
+    private func reject(version: String, _ reason: String) {
+        rejection = (version, reason)
+        let consequence = snapshot.map { "keeping version \($0.version)" } ?? "nothing to serve"
+        log.error("config", "snapshot \(version) refused, \(consequence): \(reason)")
+    }
+
+    private func apply(_ configuration: Snapshot, version: String) throws(SnapshotErrors) {
+        let prepared = try builder.prepare(configuration, version: version)
+        let sockets = try openSockets(prepared.listeners)
+        for warning in prepared.warnings { log.warning("config", warning) }
+        let next = builder.finish(prepared, previous: snapshot, now: Clock.now())
+        snapshot = next
+        rejection = nil
+        registry.setNode(configuration.node)
+        openAddresses = Set(next.listeners.map(\.configuration.address))
+        applied = []
+        outlierLog = configuration.process.outlierEventLogPath.map { logWriter.file($0) }
+        for (index, worker) in workers.enumerated() {
+            worker.post(.apply(next, sockets: sockets.mapValues { $0[index] }))
+        }
+        discovery.follow(next)
+        scheduleSweep()
+    }
+
+    /// A listening socket for every worker, for each address that is new. All or none.
+    private func openSockets(_ listeners: [RuntimeListener]) throws(SnapshotErrors) -> [SocketAddress: [CInt]] {
+        var sockets: [SocketAddress: [CInt]] = [:]
+        var errors: [String] = []
+        for listener in listeners where !openAddresses.contains(listener.configuration.address) {
+            let address = listener.configuration.address
+            do {
+                // SO_REUSEPORT would let us share the port of another process unseen: look first whether it is free.
+                Socket.close(try Socket.listen(on: address, backlog: 1, reusePort: false))
+                var opened: [CInt] = []
+                for _ in workers { opened.append(try Socket.listen(on: address, reusePort: true)) }
+                sockets[address] = opened
+            } catch {
+                errors.append("listener \(listener.configuration.name): cannot listen on \(address): \(error)")
+            }
+        }
+        if errors.isEmpty { return sockets }
+        for socket in sockets.values.joined() { Socket.close(socket) }
+        throw SnapshotErrors(errors: errors)
+    }
+
+    /// A cluster's endpoints changed.
+    private func announce(_ cluster: RuntimeCluster) {
+        for worker in workers { worker.post(.hosts(cluster)) }
+    }
+
+    // MARK: Outlier detection
+
+    private func scheduleSweep() {
+        let next = snapshot?.clusters.map(\.detector.nextSweep).min() ?? .never
+        loop.setDeadline(sweepTimer, next)
+    }
+
+    private func sweep(_ now: Instant) {
+        for cluster in snapshot?.clusters ?? [] where cluster.detector.nextSweep <= now { cluster.detector.sweep(now: now) }
+        scheduleSweep()
+    }
+
+    private func writeOutlierEvents() {
+        let offset = Clock.realtime() - Clock.now().nanoseconds
+        for event in outlierEvents.drain() {
+            var line = ByteBuffer()
+            event.writeJSON(into: &line, wallClock: Nanoseconds(count: offset))
+            line.append(UInt8(ascii: "\n"))
+            log.info("outlier", event.words)
+            outlierLog?.submit(&line)
+        }
+    }
+
+    // MARK: Workers
+
+    private func startWorkers() {
+        for (index, mailbox) in workers.enumerated() {
+            let registry = registry
+            let inbox = inbox
+            let seed = UInt64(bitPattern: Clock.realtime()) &+ UInt64(index) &* 0x9e37_79b9_7f4a_7c15
+            threads.append(
+                startThread(name: "worker-\(index)") {
+                    Worker(index: index, registry: registry, supervisor: inbox, seed: seed).run(mailbox: mailbox)
+                })
+        }
+    }
+
+    private func stopWorkers() {
+        for worker in workers { worker.post(.stop) }
+        for thread in threads { pthread_join(thread, nil) }
+    }
+
+    private func receive(_ message: SupervisorMessage) {
+        switch message {
+        case .applied(let worker, let version):
+            guard version == snapshot?.version else { return }
+            applied.insert(worker)
+            guard applied.count == workers.count else { return }
+            appliedAt = loop.now
+            if state == .initializing { state = .live }
+            log.info("config", "version \(version) applied by \(workers.count) worker\(workers.count == 1 ? "" : "s")")
+        case .acceptPaused(let worker, let listener, let error):
+            log.warning("listener", "\(listener): worker \(worker) cannot accept: \(error); serving what is open, trying again")
+        case .drained(let worker):
+            drained.insert(worker)
+            if drained.count == workers.count {
+                log.info("main", "drained; ending")
+                loop.stop()
+            }
+        case .outlierEvent:
+            writeOutlierEvents()
+        }
+    }
+
+    // MARK: The end
+
+    private func received(_ signal: Signal) {
+        switch signal {
+        case .terminate where state == .draining:
+            log.info("main", "second signal: ending now")
+            loop.stop()
+        case .terminate: drain()
+        case .reload: loadSnapshot()
+        case .reopenLogs: logWriter.reopen()
+        }
+    }
+
+    /// Takes nothing new, lets what is open end, then ends the process; at the latest after the drain time.
+    func drain() {
+        guard state != .draining else { return }
+        state = .draining
+        let time = options.drainTime ?? snapshot?.configuration.process.drainTime ?? .seconds(20)
+        log.info("main", "draining for at most \(time)")
+        for worker in workers { worker.post(.drain(deadline: Clock.now() + time)) }
+    }
+
+    /// Ends at once.
+    func quit() {
+        loop.stop()
+    }
+}
+
+extension OutlierEvent {
+    /// For people: `EJECT 127.0.0.1:9001 of cds_egress_...: consecutive 5xx (ejection 1, 10.4 s; last outcomes ...)`.
+    fileprivate var words: String {
+        switch subject {
+        case .host(let host):
+            var facts = ["ejections \(host.ejections)"]
+            if let time = host.ejectionTime { facts.append("for \(time.milliseconds) ms") }
+            if host.refusals > 1 { facts.append("\(host.refusals) refusals") }
+            if action != .uneject { facts.append("last \(host.lastOutcomes.joined(separator: " "))") }
+            return "\(action.rawValue) \(host.address) of \(cluster): \(reason.rawValue) (\(facts.joined(separator: ", ")))"
+        case .priority(let priority, let available, let total):
+            return "\(action.rawValue) \(cluster) priority \(priority): \(available) of \(total) endpoints available"
+        }
+    }
+}
+
+/// How far the process is (envoy.admin.v3.ServerInfo.State).
+enum ProxyState: String {
+    case initializing = "INITIALIZING"
+    case live = "LIVE"
+    case draining = "DRAINING"
+}
+
+/// A timer that is not a connection.
+final class LoopTimer: Timed {
+    private let action: (Instant) -> Void
+
+    init(_ action: @escaping (Instant) -> Void) {
+        self.action = action
+    }
+
+    override func deadlineReached(now: Instant) {
+        action(now)
+    }
+}
+
+/// Starts a thread. Nonisolated on purpose: a closure made on the main actor would trap on another thread.
+nonisolated func startThread(name: String, _ body: @escaping @Sendable () -> Void) -> pthread_t {
+    final class Start {
+        let name: String
+        let body: @Sendable () -> Void
+
+        init(_ name: String, _ body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+    var thread = pthread_t()
+    let start = unsafe Unmanaged.passRetained(Start(name, body)).toOpaque()
+    let result = unsafe pthread_create(
+        &thread, nil,
+        { argument in
+            // Retained for this one call above.
+            let start = unsafe Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+            nameThread(start.name)
+            start.body()
+            return nil
+        }, start)
+    precondition(result == 0, "pthread_create: \(SystemError(result))")
+    return thread
+}

@@ -1,0 +1,251 @@
+import Base
+import HTTP
+import ProxyConfig
+import Reactor
+import Resilience
+import Telemetry
+
+/// A listener's TCP configuration as one worker uses it.
+final class WorkerTCPFilter {
+    let shared: RuntimeTCPFilter
+    /// All clusters of the snapshot, by place.
+    let clusters: [WorkerCluster]
+    let stats: TCPStats
+    let logs: AccessLogBatches
+    let idleTimeout: Nanoseconds?
+
+    init(_ shared: RuntimeTCPFilter, clusters: [WorkerCluster], worker: Worker) {
+        self.shared = shared
+        self.clusters = clusters
+        stats = worker.registry.tcp(statPrefix: shared.configuration.statPrefix, worker: worker.index)
+        logs = AccessLogBatches(shared.accessLogs, worker: worker)
+        idleTimeout = shared.configuration.idleTimeout.map(Nanoseconds.init)
+    }
+}
+
+/// A caller's connection that is passed on byte for byte. Either side may finish writing while the other goes on (half-close); both
+/// are closed when both have finished, when one breaks, or after the idle timeout.
+final class TCPDownstream: Connection {
+    let listener: WorkerListener
+    let filter: WorkerTCPFilter
+    let peer: SocketAddress
+    private let opened: Instant
+    private var upstream: TCPUpstream?
+    private var lastActivity: Instant
+    private(set) var flags: ResponseFlags = []
+    private(set) var details: StaticString = ""
+    private(set) var cluster: WorkerCluster?
+    private(set) var host: WorkerHost?
+
+    init(adopting descriptor: CInt, peer: SocketAddress, listener: WorkerListener, filter: WorkerTCPFilter) {
+        self.listener = listener
+        self.filter = filter
+        self.peer = peer
+        opened = listener.worker.loop.now
+        lastActivity = opened
+        super.init(adopting: descriptor, worker: listener.worker)
+        filter.stats.downstreamCxTotal.increment()
+        filter.stats.downstreamCxActive.increment()
+        listener.opened(self)
+    }
+
+    /// Chooses the cluster and endpoint and begins to connect. Servers that speak first need it before the caller's first byte.
+    func begin() {
+        guard let index = filter.shared.choose(random: worker.random.next()) else {
+            filter.stats.downstreamCxNoRoute.increment()
+            return refuse(.noRoute, "no_route")
+        }
+        let cluster = filter.clusters[index]
+        self.cluster = cluster
+        guard cluster.shared.configuration.tls?.isEnforced != true else {
+            return refuse(.upstreamProtocolError, "upstream_tls_not_supported")
+        }
+        guard let host = cluster.pick(random: &worker.random) else {
+            cluster.stats.upstreamCxNoneHealthy.increment()
+            return refuse(cluster.noHostFlag, cluster.noHostDetails)
+        }
+        self.host = host
+        do {
+            let (socket, isConnected) = try Socket.connect(to: host.shared.address)
+            let upstream = TCPUpstream(adopting: socket, host: host, downstream: self, isConnected: isConnected)
+            self.upstream = upstream
+            do {
+                try worker.loop.add(upstream)
+            } catch {
+                upstream.close()
+                throw error
+            }
+            if isConnected { upstream.connectFinished(nil) }
+            if let idle = filter.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
+        } catch {
+            cluster.stats.upstreamCxConnectFail.increment()
+            host.stats.cxConnectFail.increment()
+            cluster.record(.connectFailure, on: host, elapsed: .zero, responded: false)
+            refuse(.upstreamConnectionFailure, "upstream_connect_failed")
+        }
+    }
+
+    private func refuse(_ flags: ResponseFlags, _ details: StaticString) {
+        self.flags.insert(flags)
+        self.details = details
+        close(reset: true)
+    }
+
+    override func received(_ bytes: UnsafeRawBufferPointer) {
+        touch()
+        guard let upstream else { return }
+        unsafe upstream.send(bytes)
+        upstream.flush()
+        if upstream.isCongested {
+            filter.stats.downstreamFlowControlPausedReadingTotal.increment()
+            pauseReading()
+        }
+    }
+
+    func sendDown(_ bytes: UnsafeRawBufferPointer) {
+        touch()
+        unsafe send(bytes)
+        flush()
+    }
+
+    private func touch() {
+        lastActivity = worker.loop.now
+    }
+
+    override func receivedEnd() {
+        upstream?.finishWriting()
+        closeIfBothEnded()
+    }
+
+    func upstreamEnded() {
+        finishWriting()
+        closeIfBothEnded()
+    }
+
+    func upstreamDrained() {
+        guard isReadPaused else { return }
+        filter.stats.downstreamFlowControlResumedReadingTotal.increment()
+        resumeReading()
+    }
+
+    override func drained() {
+        if upstream?.isReadPaused == true { upstream?.resumeReading() }
+        closeIfBothEnded()
+    }
+
+    /// All bytes of both directions have arrived and been passed on.
+    func closeIfBothEnded() {
+        guard !isClosed, let upstream, sawEnd, upstream.sawEnd, sentEnd, upstream.sentEnd else { return }
+        close()
+    }
+
+    func upstreamFailed(_ flags: ResponseFlags, _ details: StaticString) {
+        self.flags.insert(flags)
+        self.details = details
+        close(reset: true)
+    }
+
+    override func failed(_ error: SystemError) {
+        flags.insert(.downstreamConnectionTermination)
+        details = "downstream_remote_disconnect"
+        close()
+    }
+
+    override func deadlineReached(now: Instant) {
+        guard let idle = filter.idleTimeout else { return }
+        if lastActivity + idle > now { return worker.loop.setDeadline(self, lastActivity + idle) }
+        filter.stats.idleTimeout.increment()
+        flags.insert(.streamIdleTimeout)
+        details = "idle_timeout"
+        close()
+    }
+
+    override func close(reset: Bool = false) {
+        guard !isClosed else { return }
+        filter.stats.downstreamCxActive.decrement()
+        filter.stats.downstreamCxRxBytesTotal.add(bytesRead)
+        filter.stats.downstreamCxTxBytesTotal.add(bytesWritten)
+        if !filter.logs.isEmpty { log(duration: worker.loop.now - opened) }
+        super.close(reset: reset)
+        listener.closed(self)
+        if let upstream {
+            self.upstream = nil
+            upstream.close(reset: reset)
+        }
+    }
+}
+
+/// The connection to an endpoint that belongs to one caller's connection.
+final class TCPUpstream: Connection {
+    private let host: WorkerHost
+    private unowned let downstream: TCPDownstream
+    private let started: Instant
+
+    init(adopting descriptor: CInt, host: WorkerHost, downstream: TCPDownstream, isConnected: Bool) {
+        self.host = host
+        self.downstream = downstream
+        started = downstream.worker.loop.now
+        super.init(adopting: descriptor, worker: downstream.worker)
+        isConnecting = !isConnected
+        let stats = host.cluster.stats
+        stats.upstreamCxTotal.increment()
+        stats.upstreamCxActive.increment()
+        host.stats.cxTotal.increment()
+        host.stats.cxActive.increment()
+        host.cluster.started(host)
+        worker.loop.setDeadline(self, isConnected ? .never : worker.loop.now + host.cluster.connectTimeout)
+    }
+
+    override func connectFinished(_ error: SystemError?) {
+        worker.loop.setDeadline(self, .never)
+        guard error == nil else { return connectFailed(.connectFailure, "upstream_connect_failed") }
+        host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
+        host.cluster.record(.ok, on: host, elapsed: worker.loop.now - started, responded: false)
+        flush()
+    }
+
+    private func connectFailed(_ outcome: AttemptOutcome, _ details: StaticString) {
+        host.cluster.stats.upstreamCxConnectFail.increment()
+        host.stats.cxConnectFail.increment()
+        host.cluster.record(outcome, on: host, elapsed: worker.loop.now - started, responded: false)
+        downstream.upstreamFailed(.upstreamConnectionFailure, details)
+    }
+
+    override func received(_ bytes: UnsafeRawBufferPointer) {
+        unsafe downstream.sendDown(bytes)
+        if !isClosed, downstream.isCongested { pauseReading() }
+    }
+
+    override func receivedEnd() {
+        downstream.upstreamEnded()
+    }
+
+    override func drained() {
+        downstream.upstreamDrained()
+        downstream.closeIfBothEnded()
+    }
+
+    override func failed(_ error: SystemError) {
+        host.cluster.stats.upstreamCxDestroyRemoteWithActiveRq.increment()
+        downstream.upstreamFailed(.upstreamConnectionTermination, "upstream_remote_disconnect")
+    }
+
+    override func deadlineReached(now: Instant) {
+        guard isConnecting else { return }
+        host.cluster.stats.upstreamCxConnectTimeout.increment()
+        connectFailed(.connectTimeout, "upstream_connect_timeout")
+    }
+
+    override func close(reset: Bool = false) {
+        guard !isClosed else { return }
+        let stats = host.cluster.stats
+        stats.upstreamCxActive.decrement()
+        stats.upstreamCxDestroy.increment()
+        stats.upstreamCxRxBytesTotal.add(bytesRead)
+        stats.upstreamCxTxBytesTotal.add(bytesWritten)
+        stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
+        host.stats.cxActive.decrement()
+        host.cluster.finished(host)
+        super.close(reset: reset)
+    }
+}

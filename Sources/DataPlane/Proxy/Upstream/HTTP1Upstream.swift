@@ -1,0 +1,275 @@
+import Base
+import HTTP
+import HTTP1
+import Reactor
+import Resilience
+import Telemetry
+
+/// Why an attempt came to nothing.
+enum UpstreamFailure {
+    case connect(SystemError)
+    case connectTimeout
+    /// The endpoint closed or reset the connection while it owed an answer. `beforeAnyByte`: nothing of an answer had come.
+    case closed(SystemError?, beforeAnyByte: Bool)
+    case malformed(HTTP1Error)
+}
+
+/// An HTTP/1 connection to an endpoint: serves one stream at a time, rests in its host's pool between them.
+final class HTTP1Upstream: Connection {
+    let host: WorkerHost
+    private var decoder: ResponseDecoder
+    private var stash = ByteBuffer()
+    private(set) var stream: Stream?
+    /// Streams begun on it, the current one included.
+    private(set) var served = 0
+    private var sawResponseByte = false
+    private var isTunnel = false
+    /// The response is complete, its request perhaps not: nothing more may come.
+    private var isAnswered = false
+    private var isReusable = true
+    /// In its host's pool.
+    var isIdle = false
+    private let started: Instant
+    private var requestFraming = Framing.none
+    /// How long the endpoint keeps an idle connection, as far as we know: what it says in Keep-Alive, or the default.
+    private var idleTime: Nanoseconds
+
+    init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker) {
+        self.host = host
+        decoder = ResponseDecoder(limits: MessageLimits())
+        started = worker.loop.now
+        idleTime = host.cluster.idleTime
+        super.init(adopting: descriptor, worker: worker)
+        isConnecting = !isConnected
+        let stats = host.cluster.stats
+        stats.upstreamCxTotal.increment()
+        stats.upstreamCxHTTP1Total.increment()
+        stats.upstreamCxActive.increment()
+        host.stats.cxTotal.increment()
+        host.stats.cxActive.increment()
+        if isConnecting { worker.loop.setDeadline(self, worker.loop.now + host.cluster.connectTimeout) }
+    }
+
+    var wasReused: Bool { served > 1 }
+
+    // MARK: Requests out
+
+    func begin(_ stream: Stream, head: Head, framing: Framing, isUpgrade: Bool) {
+        self.stream = stream
+        served += 1
+        sawResponseByte = false
+        isAnswered = false
+        requestFraming = framing
+        if !isConnecting { worker.loop.setDeadline(self, .never) }
+        decoder.expectResponse(to: head.method, upgrade: isUpgrade)
+        prepareOutput()
+        MessageEncoder.encodeRequestHead(head, framing: framing, upgrade: isUpgrade, into: &output)
+    }
+
+    func sendBody(_ piece: UnsafeRawBufferPointer) {
+        guard unsafe !piece.isEmpty else { return }
+        if requestFraming == .chunked {
+            prepareOutput()
+            MessageEncoder.encodeChunkHeader(piece.count, into: &output)
+            unsafe send(piece, suffix: "\r\n")
+        } else {
+            unsafe send(piece)
+        }
+    }
+
+    func endRequest(trailers: Head) {
+        if requestFraming == .chunked {
+            prepareOutput()
+            MessageEncoder.encodeLastChunk(trailers, into: &output)
+        }
+    }
+
+    func enterTunnel() {
+        isTunnel = true
+        isReusable = false
+    }
+
+    // MARK: Responses in
+
+    override func received(_ bytes: UnsafeRawBufferPointer) {
+        if isTunnel {
+            unsafe stream?.tunnelled(fromUpstream: bytes)
+            return
+        }
+        guard stream != nil, !isAnswered else {
+            // Nobody asked: a late or a forged answer must not reach the next request (attack case S13).
+            host.cluster.stats.upstreamCxProtocolError.increment()
+            return fail(.closed(nil, beforeAnyByte: false))
+        }
+        if stash.isEmpty {
+            let consumed = unsafe process(bytes)
+            if consumed < bytes.count, !isClosed { unsafe stash.append(copying: UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
+        } else {
+            unsafe stash.append(copying: bytes)
+            let consumed = unsafe process(stash.unsafeBytes)
+            stash.consume(consumed)
+            if stash.isEmpty { stash.release() }
+        }
+    }
+
+    private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let span = unsafe RawSpan(_unsafeBytes: bytes)
+        var position = 0
+        if unsafe !bytes.isEmpty { sawResponseByte = true }
+        while !isClosed, let stream {
+            do {
+                switch try decoder.next(span, at: &position, head: stream.responseHead, trailers: stream.responseTrailers) {
+                case .needMore:
+                    stream.flushDownstream()
+                    return position
+                case .interim:
+                    stream.interimReceived()
+                case .head:
+                    stream.responseHeadReceived(framing: decoder.framing, isTunnel: decoder.isTunnel)
+                    if isTunnel {
+                        let early = unsafe UnsafeRawBufferPointer(rebasing: bytes[position...])
+                        if unsafe !early.isEmpty { unsafe stream.tunnelled(fromUpstream: early) }
+                        return bytes.count
+                    }
+                case .body(let range):
+                    unsafe stream.responseBody(UnsafeRawBufferPointer(rebasing: bytes[range]))
+                case .end:
+                    if position < bytes.count { isReusable = false }
+                    responseEnded(stream)
+                    return bytes.count
+                }
+            } catch {
+                fail(.malformed(error))
+                return bytes.count
+            }
+        }
+        return bytes.count
+    }
+
+    private func responseEnded(_ stream: Stream) {
+        if !decoder.keepsAlive || decoder.framing == .untilClose || sawEnd { isReusable = false }
+        isAnswered = true
+        learnIdleTime(stream.responseHead)
+        stream.responseEnded()
+    }
+
+    /// `Keep-Alive: timeout=5`: use the connection a little less long than the endpoint keeps it (the keep-alive race).
+    private func learnIdleTime(_ head: Head) {
+        guard isReusable, let field = head.first(.keepAlive) else { return }
+        let text = head.bytes[field.value]
+        guard let start = text.firstRange(of: Array("timeout=".utf8))?.upperBound else { return }
+        var seconds: Int64 = 0
+        for byte in text[start...].prefix(6) {
+            guard byte &- 0x30 < 10 else { break }
+            seconds = seconds * 10 + Int64(byte - 0x30)
+        }
+        if seconds > 0 { idleTime = min(idleTime, .milliseconds(max(500, seconds * 1000 - 1000))) }
+    }
+
+    /// The stream is done with this connection. `requestWasSent`: whole, so that the next request can follow.
+    func release(requestWasSent: Bool) {
+        stream = nil
+        guard !isClosed else { return }
+        guard isReusable, requestWasSent, output.isEmpty, stash.isEmpty, !host.isGone, !worker.isDraining else { return close() }
+        host.putIdle(self)
+        worker.loop.setDeadline(self, worker.loop.now + idleTime)
+    }
+
+    /// The caller is gone, or the answer came too late: the connection cannot be used again.
+    func abandon() {
+        stream = nil
+        close(reset: true)
+    }
+
+    // MARK: Ends
+
+    override func connectFinished(_ error: SystemError?) {
+        if let error {
+            fail(.connect(error))
+        } else {
+            host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
+            worker.loop.setDeadline(self, .never)
+            flush()
+        }
+    }
+
+    override func receivedEnd() {
+        if isTunnel {
+            stream?.tunnelEnded(fromDownstream: false)
+            return
+        }
+        guard let stream else { return close() }
+        if isAnswered { return fail(.closed(nil, beforeAnyByte: false)) }
+        if let complete = try? decoder.finish(), complete {
+            isReusable = false
+            responseEnded(stream)
+        } else {
+            fail(.closed(nil, beforeAnyByte: !sawResponseByte))
+        }
+    }
+
+    override func failed(_ error: SystemError) {
+        // An endpoint that answers early and closes makes our writes fail while its answer waits to be read: read it first.
+        if stream != nil, !isTunnel, !sawEnd, error != SystemError.wouldBlock, !isReadPaused, drainBeforeFailing() { return }
+        fail(.closed(error, beforeAnyByte: !sawResponseByte))
+    }
+
+    /// Reads what the endpoint sent before the connection broke. True = it ended the stream.
+    private func drainBeforeFailing() -> Bool {
+        let current = stream
+        while !isClosed, stream === current, case .bytes(let count) = unsafe Socket.read(descriptor, into: worker.input) {
+            bytesRead &+= UInt64(count)
+            unsafe received(UnsafeRawBufferPointer(rebasing: worker.input[..<count]))
+        }
+        return isClosed || stream !== current
+    }
+
+    private func fail(_ failure: UpstreamFailure) {
+        let stream = stream
+        self.stream = nil
+        let stats = host.cluster.stats
+        switch failure {
+        case .connect:
+            stats.upstreamCxConnectFail.increment()
+            host.stats.cxConnectFail.increment()
+        case .connectTimeout:
+            stats.upstreamCxConnectTimeout.increment()
+            stats.upstreamCxConnectFail.increment()
+            host.stats.cxConnectFail.increment()
+        case .malformed(let error):
+            stats.upstreamCxProtocolError.increment()
+            stats.upstreamCxProtocolErrorReasons.increment(Int(error.reason.rawValue))
+        case .closed:
+            if stream != nil { stats.upstreamCxDestroyRemoteWithActiveRq.increment() }
+        }
+        close()
+        stream?.upstreamFailed(failure, on: self)
+    }
+
+    override func drained() {
+        stream?.upstreamDrained()
+    }
+
+    override func deadlineReached(now: Instant) {
+        if isConnecting {
+            fail(.connectTimeout)
+        } else if stream == nil {
+            host.cluster.stats.upstreamCxIdleTimeout.increment()
+            close()
+        }
+    }
+
+    override func close(reset: Bool = false) {
+        guard !isClosed else { return }
+        let stats = host.cluster.stats
+        stats.upstreamCxActive.decrement()
+        stats.upstreamCxDestroy.increment()
+        if sawEnd { stats.upstreamCxDestroyRemote.increment() } else { stats.upstreamCxDestroyLocal.increment() }
+        stats.upstreamCxRxBytesTotal.add(bytesRead)
+        stats.upstreamCxTxBytesTotal.add(bytesWritten)
+        stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
+        host.stats.cxActive.decrement()
+        super.close(reset: reset)
+        host.closed(self)
+    }
+}

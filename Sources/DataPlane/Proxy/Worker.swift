@@ -1,0 +1,189 @@
+import Base
+import Glibc
+import HTTP
+import ProxyConfig
+import Reactor
+import Synchronization
+import Telemetry
+
+/// What the supervisor tells a worker.
+enum WorkerMessage: Sendable {
+    /// Run this snapshot from now on. `sockets`: a listening socket of this worker for each listener that is new, by listener address.
+    case apply(RuntimeSnapshot, sockets: [SocketAddress: CInt])
+    case hosts(RuntimeCluster)
+    /// Take nothing new; end when nothing is open, or at the latest at the given time.
+    case drain(deadline: Instant)
+    case stop
+}
+
+/// What a worker tells the supervisor.
+enum SupervisorMessage: Sendable {
+    case applied(worker: Int, version: String)
+    case acceptPaused(worker: Int, listener: String, error: SystemError)
+    case drained(worker: Int)
+    /// An endpoint was ejected, or something else about health is to be told.
+    case outlierEvent
+}
+
+/// One thread, one epoll set, one share of the connections. Workers share nothing but immutable snapshots, the health of endpoints and
+/// what they say through mailboxes.
+@safe final class Worker {
+    let index: Int
+    let loop = EventLoop()
+    let registry: StatsRegistry
+    let stats: WorkerStats
+    let buffers = BufferPool()
+    /// Every read of this worker goes here; connections keep only what is left over.
+    @safe let input: UnsafeMutableRawBufferPointer
+    var random: SeededRandom
+    private(set) var isDraining = false
+    private(set) var exposesReplyDetails = false
+
+    private let supervisor: Mailbox<SupervisorMessage>
+    private var snapshot: RuntimeSnapshot?
+    private var clusters: [WorkerCluster] = []
+    private var listeners: [WorkerListener] = []
+    private var spareStreams: [Stream] = []
+    private var connectionCount = 0
+    private var drainTimer: LoopTimer?
+    private var waitingLogs: [AccessLogBatches] = []
+
+    /// One read. Large enough for few system calls, small enough to stay in the cache (reference: nginx unbuffered at 32 KiB).
+    private static let inputBytes = 64 * 1024
+    private static let maxSpareStreams = 256
+
+    init(index: Int, registry: StatsRegistry, supervisor: Mailbox<SupervisorMessage>, seed: UInt64) {
+        self.index = index
+        self.registry = registry
+        self.supervisor = supervisor
+        stats = registry.worker(index)
+        random = SeededRandom(seed: seed)
+        input = .allocate(byteCount: Self.inputBytes, alignment: 64)
+    }
+
+    deinit {
+        unsafe input.deallocate()
+    }
+
+    /// Runs on the calling thread until it is told to stop.
+    func run(mailbox: Mailbox<WorkerMessage>) {
+        do {
+            try mailbox.attach(to: loop) { [unowned self] message in receive(message) }
+        } catch {
+            fatalError("worker \(index): cannot watch its mailbox: \(error)")
+        }
+        loop.onTurnEnd = { [unowned self] in turnEnded() }
+        loop.run()
+    }
+
+    private func receive(_ message: WorkerMessage) {
+        switch message {
+        case .apply(let snapshot, let sockets): apply(snapshot, sockets)
+        case .hosts(let cluster): clusters.first { $0.shared.name == cluster.name }?.update(hosts: cluster.hosts)
+        case .drain(let deadline): drain(deadline)
+        case .stop: loop.stop()
+        }
+    }
+
+    // MARK: Configuration
+
+    /// Swaps to a snapshot between two batches of events: every request sees one snapshot, from its head to its end.
+    private func apply(_ next: RuntimeSnapshot, _ sockets: [SocketAddress: CInt]) {
+        var known = Dictionary(uniqueKeysWithValues: clusters.map { ($0.shared.name, $0) })
+        clusters = next.clusters.map { shared in
+            guard let cluster = known.removeValue(forKey: shared.name) else { return WorkerCluster(shared, worker: self) }
+            cluster.adopt(shared)
+            return cluster
+        }
+        for cluster in known.values { cluster.leave() }
+
+        var open = Dictionary(uniqueKeysWithValues: listeners.map { ($0.address, $0) })
+        listeners = []
+        for shared in next.listeners {
+            let filter = workerFilter(shared)
+            if let listener = open.removeValue(forKey: shared.configuration.address) {
+                listener.adopt(shared, filter)
+                listeners.append(listener)
+            } else if let socket = sockets[shared.configuration.address] {
+                let listener = WorkerListener(adopting: socket, shared: shared, filter: filter, worker: self)
+                do {
+                    try loop.add(listener, isListener: true)
+                    listeners.append(listener)
+                } catch {
+                    fatalError("worker \(index): cannot watch the listener \(shared.configuration.address): \(error)")
+                }
+            }
+        }
+        for listener in open.values { listener.remove() }
+        exposesReplyDetails = next.configuration.process.exposeReplyDetails
+        snapshot = next
+        supervisor.post(.applied(worker: index, version: next.version))
+    }
+
+    private func workerFilter(_ listener: RuntimeListener) -> WorkerFilter {
+        switch listener.filter {
+        case .http(let shared):
+            .http(WorkerHTTPFilter(shared, clusters: shared.clusterIndices.map { $0.map { clusters[$0] } }, worker: self))
+        case .tcp(let shared): .tcp(WorkerTCPFilter(shared, clusters: clusters, worker: self))
+        }
+    }
+
+    // MARK: Draining
+
+    private func drain(_ deadline: Instant) {
+        guard !isDraining else { return }
+        isDraining = true
+        for listener in listeners { listener.drain(within: deadline - loop.now) }
+        let timer = LoopTimer { [unowned self] _ in finishDraining() }
+        drainTimer = timer
+        loop.setDeadline(timer, deadline)
+        finishIfDrained()
+    }
+
+    private func finishIfDrained() {
+        if isDraining, connectionCount == 0 { finishDraining() }
+    }
+
+    private func finishDraining() {
+        supervisor.post(.drained(worker: index))
+    }
+
+    func connectionOpened() {
+        connectionCount += 1
+        stats.connectionsActive.increment()
+    }
+
+    func connectionClosed() {
+        connectionCount -= 1
+        stats.connectionsActive.decrement()
+        finishIfDrained()
+    }
+
+    func acceptPaused(_ listener: WorkerListener, _ error: SystemError) {
+        stats.acceptPauses.increment()
+        supervisor.post(.acceptPaused(worker: index, listener: listener.name, error: error))
+    }
+
+    // MARK: Streams
+
+    func takeStream() -> Stream {
+        stats.streamsActive.increment()
+        return spareStreams.popLast() ?? Stream(worker: self)
+    }
+
+    func give(_ stream: Stream) {
+        stats.streamsActive.decrement()
+        if spareStreams.count < Self.maxSpareStreams { spareStreams.append(stream) }
+    }
+
+    func submitAtTurnEnd(_ logs: AccessLogBatches) {
+        waitingLogs.append(logs)
+    }
+
+    private func turnEnded() {
+        stats.loopTurns.increment()
+        guard !waitingLogs.isEmpty else { return }
+        for logs in waitingLogs { logs.submit() }
+        waitingLogs.removeAll(keepingCapacity: true)
+    }
+}
