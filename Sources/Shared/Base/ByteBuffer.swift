@@ -125,7 +125,8 @@ import Glibc
         append(array, 0..<array.count)
     }
 
-    /// For cold paths.
+    /// For cold paths. Disfavoured, or a literal would become a `String` and cost ten times what a `StaticString` does.
+    @_disfavoredOverload
     public mutating func append(_ text: String) {
         var text = text
         text.withUTF8 { unsafe append(copying: UnsafeRawBufferPointer($0)) }
