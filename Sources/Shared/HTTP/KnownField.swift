@@ -75,33 +75,34 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
     ///
     /// Length and first letter leave one candidate, so every name costs at most one comparison.
     public init(_ bytes: Span<UInt8>) {
-        let candidate = Self.candidate(bytes)
-        self = candidate != .other && bytes.equalsToken(candidate.name) ? candidate : .other
+        self = Self.lookUp(bytes)
     }
 
     @inline(__always)
-    private static func candidate(_ bytes: Span<UInt8>) -> KnownField {
+    private static func lookUp(_ bytes: Span<UInt8>) -> KnownField {
         guard bytes.count > 1 else { return .other }
         let first = bytes[0] | 0x20
-        func begins(_ letter: Unicode.Scalar) -> Bool { first == UInt8(truncatingIfNeeded: letter.value) }
+        // Inlined with a constant, so that each comparison is one of words with constants.
+        @inline(__always) func match(_ candidate: KnownField) -> KnownField { bytes.equalsToken(candidate.name) ? candidate : .other }
         switch bytes.count {
-        case 2: return .te
-        case 4: return begins("h") ? .host : .date
-        case 6: return begins("s") ? .server : .expect
-        case 7: return begins("u") ? .upgrade : .trailer
-        case 9: return .forwarded
-        case 10: return begins("c") ? .connection : begins("u") ? .userAgent : .keepAlive
-        case 11: return .grpcStatus
-        case 12: return begins("c") ? .contentType : begins("x") ? .requestID : .grpcTimeout
-        case 14: return begins("c") ? .contentLength : .http2Settings
-        case 15: return begins("x") ? .forwardedFor : .other
-        case 16: return begins("x") ? .forwardedHost : .proxyConnection
-        case 17: return begins("x") ? .forwardedProto : .transferEncoding
-        case 18: return begins("x") ? .envoyOverloaded : .proxyAuthenticate
-        case 19: return begins("x") ? .outriggerDetails : .proxyAuthorization
-        case 21: return bytes[8] | 0x20 == UInt8(ascii: "o") ? .envoyOriginalPath : .attemptCount
-        case 23: return .forwardedClientCert
-        case 29: return .upstreamServiceTime
+        case 2: return match(.te)
+        case 4: return first == UInt8(ascii: "h") ? match(.host) : match(.date)
+        case 6: return first == UInt8(ascii: "s") ? match(.server) : match(.expect)
+        case 7: return first == UInt8(ascii: "u") ? match(.upgrade) : match(.trailer)
+        case 9: return match(.forwarded)
+        case 10: return first == UInt8(ascii: "c") ? match(.connection) : first == UInt8(ascii: "u") ? match(.userAgent) : match(.keepAlive)
+        case 11: return match(.grpcStatus)
+        case 12:
+            return first == UInt8(ascii: "c") ? match(.contentType) : first == UInt8(ascii: "x") ? match(.requestID) : match(.grpcTimeout)
+        case 14: return first == UInt8(ascii: "c") ? match(.contentLength) : match(.http2Settings)
+        case 15: return match(.forwardedFor)
+        case 16: return first == UInt8(ascii: "x") ? match(.forwardedHost) : match(.proxyConnection)
+        case 17: return first == UInt8(ascii: "x") ? match(.forwardedProto) : match(.transferEncoding)
+        case 18: return first == UInt8(ascii: "x") ? match(.envoyOverloaded) : match(.proxyAuthenticate)
+        case 19: return first == UInt8(ascii: "x") ? match(.outriggerDetails) : match(.proxyAuthorization)
+        case 21: return bytes[8] | 0x20 == UInt8(ascii: "o") ? match(.envoyOriginalPath) : match(.attemptCount)
+        case 23: return match(.forwardedClientCert)
+        case 29: return match(.upstreamServiceTime)
         default: return .other
         }
     }
@@ -125,25 +126,32 @@ extension Span<UInt8> {
     ///
     /// Setting bit 5 then makes lower case of letters and leaves the text's other characters what only they become.
     @inlinable
+    @inline(__always)
     public func equalsToken(_ text: StaticString) -> Bool {
         let length = text.utf8CodeUnitCount
         guard count == length else { return false }
         let other = unsafe UnsafeRawPointer(text.utf8Start)
-        // Every load lies inside of both: the counts are the same, and the last one is moved back to end with them.
+        // Every load lies inside of both, whose lengths are the same: the last one is moved back to end where they do.
         return unsafe withUnsafeBytes { mine in
-            guard length >= 8 else {
-                for index in 0..<length where unsafe mine[index] | 0x20 != other.load(fromByteOffset: index, as: UInt8.self) {
-                    return false
+            func equalWords(_ index: Int) -> Bool {
+                let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
+                return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+            }
+            func equalHalves(_ index: Int) -> Bool {
+                let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt32.self) | 0x2020_2020
+                return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt32.self)
+            }
+            if length >= 8 {
+                var index = 0
+                while index <= length - 8 {
+                    guard equalWords(index) else { return false }
+                    index += 8
                 }
-                return true
+                return index == length || equalWords(length - 8)
             }
-            var index = 0
-            while true {
-                let left = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
-                guard unsafe left == other.loadUnaligned(fromByteOffset: index, as: UInt64.self) else { return false }
-                guard index < length - 8 else { return true }
-                index = Swift.min(index + 8, length - 8)
-            }
+            if length >= 4 { return equalHalves(0) && equalHalves(length - 4) }
+            for index in 0..<length where unsafe mine[index] | 0x20 != other.load(fromByteOffset: index, as: UInt8.self) { return false }
+            return true
         }
     }
 }
