@@ -211,6 +211,16 @@ let acceptedRequests: [(String, [String])] = [
             + "Cookie: c\r\nContent-Type: t\r\nExpect: 100-continue\r\nETag: e\r\n\r\n",
         ["POST / 1.1 @a [Host: a|Transfer-Encoding: chunked] chunked", "end  [Grpc-Status: 0|ETag: e]"]
     ),
+    // Trailers that were all dropped leave nothing for the next message.
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nCookie: 1\r\n\r\n"
+            + "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\r\n\r\n"
+            + "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        [
+            "POST / 1.1 @a [Host: a|Transfer-Encoding: chunked] chunked", "end ",
+            "POST / 1.1 @a [Host: a|Transfer-Encoding: chunked] chunked", "end  [X: 1]", "GET / 1.1 @a [Host: a] none", "end ",
+        ]
+    ),
     // S11: a body is a body on every method.
     ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", ["GET / 1.1 @a [Host: a|Content-Length: 2] length(2)", "end hi"]),
     ("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nh", ["HEAD / 1.1 @a [Host: a|Content-Length: 1] length(1)", "end h"]),
@@ -245,6 +255,7 @@ let acceptedRequests: [(String, [String])] = [
     ),
     // S17: target forms; the authority of the target wins.
     ("GET http://b:81/p?q HTTP/1.1\r\nHost: a\r\n\r\n", ["GET /p?q 1.1 @b:81 [Host: a] none", "end "]),
+    ("GET http://b/ HTTP/1.1\r\nHost:\r\n\r\n", ["GET / 1.1 @b [Host: ] none", "end "]),
     ("GET HTTPS://b HTTP/1.1\r\nHost: b\r\n\r\n", ["GET / 1.1 @b [Host: b] none", "end "]),
     ("GET http://b?q HTTP/1.1\r\nHost: b\r\n\r\n", ["GET /?q 1.1 @b [Host: b] none", "end "]),
     ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", ["OPTIONS * 1.1 @a [Host: a] none", "end "]),

@@ -160,6 +160,7 @@ struct BodyDecoder {
         }
         position &+= trailerSection.line
         guard !trailers.fields.isEmpty else { return true }
+        trailers.bytes.removeAll(keepingCapacity: true)
         trailers.copy(section.extracting(0..<trailerSection.line))
         for field in trailers.fields where field.known.changesFraming { throw HTTP1Error(.forbiddenTrailer) }
         trailers.fields.removeAll { !$0.isAllowedInTrailers(trailers) }

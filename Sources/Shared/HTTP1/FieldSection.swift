@@ -58,19 +58,24 @@ struct FieldSection {
         let count = bytes.byteCount
         while lineIsReady(bytes) {
             let start = line
-            let nameEnd = bytes.endOfName(from: start)
-            guard nameEnd < count else { break }
-            let delimiter = bytes.byte(nameEnd)
-            guard delimiter == UInt8(ascii: ":"), nameEnd > start else {
-                guard delimiter == 0x0D, nameEnd == start else { throw Self.badName(bytes, start, nameEnd) }
-                guard start &+ 1 < count else { break }
-                guard bytes.byte(start &+ 1) == 0x0A else { throw HTTP1Error(.bareLineEnd) }
-                line = start &+ 2
-                return true
+            var nameEnd = bytes.endOfPlain(from: start)
+            var valueStart = nameEnd &+ 2
+            // Nearly every line is `name: value` with a plain name and one space. The rest is looked at closely.
+            if !(valueStart < count && nameEnd > start && bytes.pair(nameEnd) == 0x203A && !isBlank(bytes.byte(valueStart))) {
+                while nameEnd < count, isToken(bytes.byte(nameEnd)) { nameEnd &+= 1 }
+                guard nameEnd < count else { break }
+                let delimiter = bytes.byte(nameEnd)
+                guard delimiter == UInt8(ascii: ":"), nameEnd > start else {
+                    guard delimiter == 0x0D, nameEnd == start else { throw Self.badName(bytes, start, nameEnd) }
+                    guard start &+ 1 < count else { break }
+                    guard bytes.byte(start &+ 1) == 0x0A else { throw HTTP1Error(.bareLineEnd) }
+                    line = start &+ 2
+                    return true
+                }
+                valueStart = nameEnd &+ 1
+                while valueStart < count, isBlank(bytes.byte(valueStart)) { valueStart &+= 1 }
             }
 
-            var valueStart = nameEnd &+ 1
-            while valueStart < count, isBlank(bytes.byte(valueStart)) { valueStart &+= 1 }
             let lineEnd = bytes.endOfValue(from: valueStart)
             guard lineEnd &+ 1 < count, bytes.pair(lineEnd) == 0x0A0D else {
                 if lineEnd == count { break }
@@ -84,19 +89,14 @@ struct FieldSection {
             guard fields.count < maxFields else { throw HTTP1Error(.tooManyFields, limit: maxFields, fieldName: start..<nameEnd) }
             let known = KnownField(Span(_bytes: bytes.extracting(start..<nameEnd)))
             fields.append(Head.Field(name: start..<nameEnd, value: valueStart..<valueEnd, known: known))
-            if known != .other {
-                try note(known, bytes, valueStart..<valueEnd, name: start..<nameEnd, hasTrailingBlank: valueEnd < lineEnd)
-            }
+            if known != .other { try note(known, bytes, valueStart..<valueEnd, name: start..<nameEnd) }
             line = lineEnd &+ 2
         }
         searched = count
         return false
     }
 
-    @inline(__always)
-    private mutating func note(
-        _ known: KnownField, _ bytes: RawSpan, _ value: Range<Int>, name: Range<Int>, hasTrailingBlank: Bool
-    ) throws(HTTP1Error) {
+    private mutating func note(_ known: KnownField, _ bytes: RawSpan, _ value: Range<Int>, name: Range<Int>) throws(HTTP1Error) {
         switch known {
         case .host:
             guard facts.host == nil else { throw HTTP1Error(.repeatedHost, fieldName: name) }
@@ -104,12 +104,14 @@ struct FieldSection {
         case .contentLength:
             // Equal duplicates are refused too: whoever sends them twice wants two parsers to differ.
             guard facts.contentLength == nil else { throw HTTP1Error(.repeatedContentLength, fieldName: name) }
-            guard !hasTrailingBlank, let length = contentLength(bytes, value) else {
+            guard !isBlank(bytes.byte(value.upperBound)), let length = contentLength(bytes, value) else {
                 throw HTTP1Error(.invalidContentLength, fieldName: name)
             }
             facts.contentLength = length
         case .transferEncoding:
-            guard !facts.isChunked, !hasTrailingBlank else { throw HTTP1Error(.invalidTransferEncoding, fieldName: name) }
+            guard !facts.isChunked, !isBlank(bytes.byte(value.upperBound)) else {
+                throw HTTP1Error(.invalidTransferEncoding, fieldName: name)
+            }
             guard bytes.equals(value, "chunked") else { throw Self.badTransferEncoding(bytes, value, name) }
             facts.isChunked = true
         case .connection:

@@ -102,7 +102,10 @@ public enum MessageEncoder {
 
     private static func encodeStatusLine(_ head: Head, into output: inout ByteBuffer) {
         output.append("HTTP/1.1 ")
-        output.append(decimal: head.status)
+        precondition(head.status >= 100 && head.status <= 999, "a status of \(head.status)")
+        output.append(0x30 &+ UInt8(truncatingIfNeeded: head.status / 100))
+        output.append(0x30 &+ UInt8(truncatingIfNeeded: head.status / 10 % 10))
+        output.append(0x30 &+ UInt8(truncatingIfNeeded: head.status % 10))
         output.append(UInt8(ascii: " "))
         if head.reason.isEmpty {
             output.append(standardReason(head.status))
@@ -116,9 +119,10 @@ public enum MessageEncoder {
         _ head: Head, _ source: RawSpan, isRequest: Bool, framing: Framing, _ connection: inout ConnectionOptions,
         into output: inout ByteBuffer
     ) {
+        let fields = head.fields
         var nominates = false
         var hasHost = false
-        for field in head.fields where field.known != .other {
+        for field in fields where field.known != .other {
             switch field.known {
             case .connection: nominates = nominates || nominatesOthers(source, field.value)
             case .te where isRequest: connection.trailers = connection.trailers || acceptsTrailers(source, field.value)
@@ -133,7 +137,7 @@ public enum MessageEncoder {
         var owesFraming = true
         var owesTE = connection.trailers
         var owesConnection = !connection.isEmpty
-        for field in head.fields {
+        for field in fields {
             switch field.known {
             case .other:
                 guard nominates, isNominated(field, head, source), !field.isEndToEnd(head) else { break }

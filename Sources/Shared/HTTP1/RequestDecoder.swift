@@ -83,7 +83,7 @@ public struct RequestDecoder: Sendable {
                 guard position < bytes.byteCount else { return .needMore }
             }
             head.removeAll()
-            if !trailers.fields.isEmpty { trailers.removeAll() }
+            if !trailers.bytes.isEmpty || !trailers.fields.isEmpty { trailers.removeAll() }
         }
         let start = position
         let window = bytes.extracting(start..<min(bytes.byteCount, start &+ limits.maxHeadBytes))

@@ -101,7 +101,7 @@ public struct ResponseDecoder: Sendable {
         if section.line == 0, section.searched == 0 {
             guard position < bytes.byteCount else { return .needMore }
             head.removeAll()
-            if !trailers.fields.isEmpty { trailers.removeAll() }
+            if !trailers.bytes.isEmpty || !trailers.fields.isEmpty { trailers.removeAll() }
         }
         let start = position
         let window = bytes.extracting(start..<min(bytes.byteCount, start &+ limits.maxHeadBytes))
