@@ -1,5 +1,5 @@
 /// A value as YAML and JSON have it, with keys in the order in which they are read best.
-indirect enum Document {
+public indirect enum Document {
     case text(String)
     case number(String)
     case flag(Bool)
@@ -7,11 +7,11 @@ indirect enum Document {
     case map([(key: String, value: Document)])
 
     /// A map without the entries that have no value.
-    static func entries(_ entries: KeyValuePairs<String, Document?>) -> Document {
+    public static func entries(_ entries: KeyValuePairs<String, Document?>) -> Document {
         .map(entries.compactMap { key, value in value.map { (key, $0) } })
     }
 
-    static func number(_ value: some BinaryInteger) -> Document { .number(String(value)) }
+    public static func number(_ value: some BinaryInteger) -> Document { .number(String(value)) }
 
     /// Nil for an empty list, which then is not shown.
     static func nonEmpty(_ values: [Document]) -> Document? { values.isEmpty ? nil : .list(values) }
@@ -135,8 +135,8 @@ extension Document {
 // MARK: JSON
 
 /// Writes a document as JSON, two spaces a level.
-enum JSONWriter {
-    static func write(_ document: Document) -> String { write(document, "") + "\n" }
+public enum JSONWriter {
+    public static func write(_ document: Document) -> String { write(document, "") + "\n" }
 
     private static func write(_ document: Document, _ indent: String) -> String {
         let inner = indent + "  "

@@ -160,7 +160,7 @@ extension Compilation {
             if (called.protocol == .tcp) != (mapping.protocol == .tcp) {
                 warn(
                     router.key, place,
-                    "\(node.key.qualified) speaks \(called.protocol.rawValue) on \(called.port), the route \(mapping.protocol.rawValue): left out"
+                    "\(node.key.qualified) speaks \(called.protocol.rawValue) on \(called.port), not \(mapping.protocol.rawValue): left out"
                 )
                 continue
             }
