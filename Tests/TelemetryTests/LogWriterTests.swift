@@ -55,9 +55,7 @@ extension LogWriter {
     fileprivate func counts(_ path: String) -> [Double]? {
         var samples = ScrapeSamples()
         addSamples(to: &samples)
-        let counts = [ScrapeMetric.logBytesTotal, .logDroppedLinesTotal, .logWriteErrorsTotal].compactMap { metric in
-            samples.samples[metric.rawValue].first { $0.labels == [path] }?.value
-        }
+        let counts = [ScrapeMetric.logBytesTotal, .logDroppedLinesTotal, .logWriteErrorsTotal].compactMap { samples[$0][[path]] }
         return counts.isEmpty ? nil : counts
     }
 }
@@ -152,7 +150,7 @@ extension LogWriter {
         let file = writer.file("/dev/full")
         file.submit("one\ntwo\n")
         while writer.counts("/dev/full")?[2] == 0 { sched_yield() }
-        #expect(!writer.stop(within: .zero))
+        #expect(!writer.stop(within: patience))
         close(ends[1])
         let report = String(decoding: readAvailable(ends[0]), as: UTF8.self)
         close(ends[0])
@@ -198,7 +196,7 @@ extension LogWriter {
         close(reader)
         file.submit("2\n")
         while writer.counts(path)?[2] == 0 { sched_yield() }
-        #expect(!writer.stop(within: .zero))
+        #expect(!writer.stop(within: patience))
         #expect(writer.counts(path)?[1] == 1)
     }
 

@@ -71,9 +71,9 @@ public final class LogWriter: Sendable {
     public func addSamples(to samples: inout ScrapeSamples) {
         let queues = control.state.withLock { Array($0.queues.values) }
         for queue in queues.sorted(by: { $0.path < $1.path }) {
-            samples.add(.logBytesTotal, [queue.path], queue.bytesWritten.value)
-            samples.add(.logDroppedLinesTotal, [queue.path], queue.droppedLines)
-            samples.add(.logWriteErrorsTotal, [queue.path], queue.errors.value)
+            samples.add(.logBytesTotal, queue.bytesWritten.value, labels: [queue.path])
+            samples.add(.logDroppedLinesTotal, queue.droppedLines, labels: [queue.path])
+            samples.add(.logWriteErrorsTotal, queue.errors.value, labels: [queue.path])
         }
     }
 }

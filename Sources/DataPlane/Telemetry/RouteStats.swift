@@ -83,3 +83,12 @@ public final class RouteStats: StatBlock {
         reader.quantiles("request_time", "Time of requests, in milliseconds.", duration)
     }
 }
+
+extension RouteStats {
+    /// The labels of a slot of the table of outcomes.
+    static func outcome(_ slot: Int) -> (outcome: String, flag: String) {
+        let (row, column) = slot.quotientAndRemainder(dividingBy: flagColumns)
+        let letters = ResponseFlags.letters
+        return ("\(ResponseClass.allCases[row].label)", (1...letters.count).contains(column) ? "\(letters[column - 1].letters)" : "-")
+    }
+}

@@ -144,24 +144,24 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
 
 /// What the providers of one scrape have said.
 public struct ScrapeSamples: Sendable {
-    struct Sample: Sendable {
-        var labels: [String]
-        var value: Double
-    }
-
-    private(set) var samples = [[Sample]](repeating: [], count: ScrapeMetric.allCases.count)
+    /// By metric and the values of its labels.
+    private(set) var values = [[[String]: Double]](repeating: [:], count: ScrapeMetric.allCases.count)
 
     init() {}
 
+    /// Values for the same labels add up, so that several workers may each give their part.
+    ///
     /// - Parameter labels: the values of the metric's labels, in the order of docs/metrics.md. Beyond
-    ///   `StatsRegistry.labelSetLimit` samples of one metric the rest is left out.
-    public mutating func add(_ metric: ScrapeMetric, _ labels: [String] = [], _ value: some BinaryInteger) {
-        add(metric, labels, Double(value))
+    ///   `StatsRegistry.labelSetLimit` label sets of one metric the rest is left out.
+    public mutating func add(_ metric: ScrapeMetric, _ value: some BinaryInteger, labels: [String] = []) {
+        add(metric, Double(value), labels: labels)
     }
 
-    public mutating func add(_ metric: ScrapeMetric, _ labels: [String] = [], _ value: Double) {
+    public mutating func add(_ metric: ScrapeMetric, _ value: Double, labels: [String] = []) {
         precondition(labels.count == metric.description.labels.count, "\(metric) takes labels \(metric.description.labels), got \(labels)")
-        guard samples[metric.rawValue].count < StatsRegistry.labelSetLimit else { return }
-        samples[metric.rawValue].append(Sample(labels: labels, value: value))
+        guard values[metric.rawValue].count < StatsRegistry.labelSetLimit || values[metric.rawValue][labels] != nil else { return }
+        values[metric.rawValue][labels, default: 0] += value
     }
+
+    subscript(metric: ScrapeMetric) -> [[String]: Double] { values[metric.rawValue] }
 }

@@ -29,7 +29,7 @@ struct StatDescriptor: Sendable {
 /// Adds up the blocks that workers have for one thing.
 struct StatReader {
     /// The sum over the workers.
-    struct Reading {
+    struct Reading: Sendable {
         /// Counters, and gauges as bit patterns.
         var values: [UInt64] = []
         /// Sparse tables: statuses (key -1: completed; 1 through 5: classes; else codes), reasons, outcomes (the slot's index).
