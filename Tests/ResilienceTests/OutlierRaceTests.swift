@@ -1,9 +1,10 @@
 import Base
 import Glibc
 import ProxyConfig
-import Resilience
 import Synchronization
 import Testing
+
+@testable import Resilience
 
 @Suite("Workers race")
 struct OutlierRaceTests {
@@ -116,5 +117,25 @@ struct OutlierRaceTests {
         #expect(statistics.active == UInt64(detector.hosts.count { $0.ejectedUntil != nil }))
         #expect(statistics.detected == statistics.enforced + statistics.overflow)
         #expect(statistics.enforced >= 8 && statistics.overflow > 0)
+    }
+
+    @Test("slots are given out no more often than allowed, and none is lost")
+    func slots() {
+        final class Shared: Sendable {
+            let slots = EjectionSlots()
+            let inside = Atomic<Int>(0)
+            let highest = Atomic<Int>(0)
+        }
+        let shared = Shared()
+        shared.slots.allow(3)
+        Self.race(threads: 4) { _ in
+            for _ in 0..<200_000 where shared.slots.take() {
+                shared.highest.max(shared.inside.add(1, ordering: .relaxed).newValue, ordering: .relaxed)
+                shared.inside.subtract(1, ordering: .relaxed)
+                shared.slots.giveBack()
+            }
+        }
+        #expect(shared.slots.taken == 0 && shared.slots.hasRoom)
+        #expect((1...3).contains(shared.highest.load(ordering: .relaxed)))
     }
 }
