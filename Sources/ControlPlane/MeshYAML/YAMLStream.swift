@@ -14,8 +14,8 @@ struct YAMLStream {
     /// Deeper is an attack or a mistake; the kinds need twelve levels, a Kubernetes CustomResourceDefinition about forty.
     static let maxDepth = 100
     static let maxDocuments = 10_000
-    /// Values in a file, those that aliases repeat counted each time. 16 MiB of ordinary YAML have about 700,000.
-    static let maxValues = 1_000_000
+    /// Values in a file, those that aliases repeat counted each time: about 10,000 resources.
+    static let maxValues = 300_000
     /// Syntax errors in one file; each costs a new look at the rest of it.
     private static let maxErrors = 20
 
@@ -23,6 +23,7 @@ struct YAMLStream {
     private(set) var documents: [YAMLDocument] = []
     private(set) var diagnostics: [Diagnostic] = []
     private var valuesLeft = Self.maxValues
+    private let implicit = Tag(.implicit)
 
     init(_ bytes: [UInt8], file: String) {
         self.file = file
@@ -96,7 +97,7 @@ struct YAMLStream {
         }
         switch node {
         case .scalar(let scalar):
-            let isPlain = scalar.style == .plain && scalar.tag == Tag(.implicit)
+            let isPlain = scalar.style == .plain && scalar.tag == implicit
             return YAMLNode(mark: mark, content: .scalar(scalar.string, isPlain: isPlain))
         case .sequence(let sequence):
             var items: [YAMLNode] = []

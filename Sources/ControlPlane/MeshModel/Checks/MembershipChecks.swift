@@ -19,7 +19,8 @@ extension MeshChecker {
             case .assumed(let mesh):
                 warn(
                     first, FieldPath(),
-                    "no file declares Namespace \"\(namespace)\", so its labels are not known; using \(mesh.key), the only mesh that could select it"
+                    "no file declares Namespace \"\(namespace)\", so its labels are not known; using \(mesh.key), the only mesh "
+                        + "that could select it"
                 )
             case .notFound:
                 error(
@@ -30,7 +31,8 @@ extension MeshChecker {
                 error(
                     first, FieldPath(),
                     .message(
-                        "found multiple matching meshes for namespace: \(namespace), expecting 1 but found \(meshes.count): \(names)\(others)"
+                        "found multiple matching meshes for namespace: \(namespace), expecting 1 but found \(meshes.count): "
+                            + "\(names)\(others)"
                     ))
             }
         }

@@ -54,7 +54,8 @@ extension MeshChecker {
             if called.count == 1, called[0].protocol != `protocol` {
                 warn(
                     router.key, targets[index],
-                    "\(key) listens with protocol \(called[0].protocol.rawValue), the route is for \(`protocol`.rawValue): what happens is not defined"
+                    "\(key) listens with protocol \(called[0].protocol.rawValue), the route is for \(`protocol`.rawValue): what "
+                        + "happens is not defined"
                 )
             }
         }
@@ -95,7 +96,8 @@ extension MeshChecker {
                     let found = Set(reached.map(\.protocol.rawValue)).sorted().joined(separator: ", ")
                     warn(
                         route.key, path,
-                        "\(gateways[0].key) listens with protocol \(found), the route is for \(route.rule.protocol.rawValue): it matches nothing"
+                        "\(gateways[0].key) listens with protocol \(found), the route is for \(route.rule.protocol.rawValue): it "
+                            + "matches nothing"
                     )
                 }
             default:
@@ -103,7 +105,8 @@ extension MeshChecker {
                 error(
                     route.key, FieldPath(),
                     .message(
-                        "found multiple matching virtualGateways for gatewayRoute: \(route.meta.name), expecting 1 but found \(gateways.count): \(names)"
+                        "found multiple matching virtualGateways for gatewayRoute: \(route.meta.name), expecting 1 but found "
+                            + "\(gateways.count): \(names)"
                     ))
             }
         }

@@ -13,7 +13,8 @@ extension MeshChecker {
                 error(
                     node.key, .spec / "serviceDiscovery",
                     .message(
-                        "required when listeners are given (VirtualNode \"\(node.meta.name)\"), unless an EndpointSet lists the node's addresses"
+                        "required when listeners are given (VirtualNode \"\(node.meta.name)\"), unless an EndpointSet lists the "
+                            + "node's addresses"
                     ))
             }
             checkBackends(of: node)
