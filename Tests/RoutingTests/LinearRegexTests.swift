@@ -209,9 +209,9 @@ struct LinearRegexTests {
                 for _ in 0..<random.below(7) { view.append(alphabet[random.below(alphabet.count)]) }
                 let bytes = Array(String(view).utf8)
                 let expected = pattern.matchesWhole(Array(view))
-                let message: Comment = "seed \(seed): \(flags + pattern.text) on \(String(view).debugDescription)"
-                #expect(regex.matches(bytes) == expected, message)
-                #expect(parallel.matches(bytes) == expected, message)
+                // A message for each of so many would take longer than all the matching.
+                if regex.matches(bytes) == expected, parallel.matches(bytes) == expected { continue }
+                Issue.record("seed \(seed): \(flags + pattern.text) on \(String(view).debugDescription) is not \(expected)")
             }
         }
     }

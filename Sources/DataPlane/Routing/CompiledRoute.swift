@@ -148,17 +148,14 @@ extension CompiledRoute {
 
     /// Makes `host` (with its port, if any) the authority, in `head.authority` and in the Host field where there is one.
     public static func replaceAuthority(_ head: Head, with host: [UInt8]) {
-        let start = head.bytes.count
+        let field = head.fields.firstIndex { $0.known == .host }
+        // Name and value stay side by side, as in every field.
+        let name = head.bytes.count
+        if let field { head.appendCopy(of: head.fields[field].name) }
+        let value = head.bytes.count
         head.bytes.append(contentsOf: host)
-        head.authority = start..<head.bytes.count
-        for index in head.fields.indices where head.fields[index].known == .host {
-            // Name and value stay side by side, as in every field.
-            let name = head.bytes.count
-            head.appendCopy(of: head.fields[index].name)
-            let value = head.bytes.count
-            head.bytes.append(contentsOf: host)
-            head.fields[index] = Head.Field(name: name..<value, value: value..<head.bytes.count, known: .host)
-        }
+        head.authority = value..<head.bytes.count
+        if let field { head.fields[field] = Head.Field(name: name..<value, value: head.authority, known: .host) }
     }
 }
 

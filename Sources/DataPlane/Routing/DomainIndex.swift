@@ -111,12 +111,7 @@ struct DomainIndex: Sendable {
         guard index > authority.lowerBound, bytes[index - 1] == UInt8(ascii: ":") else { return authority.upperBound }
         index -= 1
         if index > authority.lowerBound, bytes[index - 1] == UInt8(ascii: "]") { return index }
-        var earlier = authority.lowerBound
-        while earlier < index {
-            if bytes[earlier] == UInt8(ascii: ":") { return authority.upperBound }
-            earlier += 1
-        }
-        return index
+        return bytes.firstIndex(of: UInt8(ascii: ":"), in: authority) == index ? index : authority.upperBound
     }
 
     private func find(_ kind: Kind, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Int {
@@ -131,6 +126,8 @@ struct DomainIndex: Sendable {
 
     private func equals(_ slot: Slot, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
         let start = Int(slot.start)
+        // Nearly everybody writes hosts in lower case.
+        if bytes.holds(range, sameAs: names.span, from: start) { return true }
         for offset in 0..<range.count {
             var byte = bytes[range.lowerBound + offset]
             if byte &- 0x41 < 26 { byte |= 0x20 }
@@ -139,27 +136,8 @@ struct DomainIndex: Sendable {
         return true
     }
 
-    /// Takes upper case for lower case (and some signs for others, which costs a comparison). Domains come from the configuration, so
-    /// callers cannot make collisions.
+    /// Domains come from the configuration, so callers cannot make collisions.
     private static func hash(_ kind: Kind, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Int {
-        var hash = UInt64(kind.rawValue) &+ UInt64(range.count) &* 0x9e37_79b9_7f4a_7c15
-        var word: UInt64 = 0
-        var filled = 0
-        for index in range {
-            word = word << 8 | UInt64(bytes[index] | 0x20)
-            filled += 1
-            if filled == 8 {
-                hash = mix(hash ^ word)
-                word = 0
-                filled = 0
-            }
-        }
-        return Int(truncatingIfNeeded: mix(hash ^ word) >> 1)
-    }
-
-    @inline(__always)
-    private static func mix(_ value: UInt64) -> UInt64 {
-        let product = value.multipliedFullWidth(by: 0xd6e8_feb8_6659_fd93)
-        return product.high ^ product.low
+        Int(truncatingIfNeeded: bytes.caselessHash(of: range, seed: UInt64(kind.rawValue)) >> 1)
     }
 }

@@ -90,7 +90,7 @@ public enum PathNormalizer {
             let next = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: index + 1, as: SIMD16<UInt8>.self)
             var odd = (here .<= space) .| (here .>= delete) .| (here .== percent) .| (here .== hash) .| (here .== backslash)
             odd = odd .| (here .== question) .| ((here .== slash) .& ((next .== slash) .| (next .== dot)))
-            let lane = firstLane(odd)
+            let lane = odd.firstLane
             index += lane
             if lane == 16 { continue }
             if index >= target.upperBound { return true }
@@ -116,23 +116,17 @@ public enum PathNormalizer {
         return true
     }
 
-    /// The first lane that is set, or 16.
-    @inline(__always)
-    private static func firstLane(_ mask: SIMDMask<SIMD16<Int8>>) -> Int {
-        let halves = unsafe unsafeBitCast(mask, to: SIMD2<UInt64>.self)
-        let low = halves[0].trailingZeroBitCount
-        return low < 64 ? low >> 3 : 8 + halves[1].trailingZeroBitCount >> 3
-    }
-
     /// Whether a query holds no byte that a target may not hold.
     private static func isClean(_ bytes: RawSpan, _ query: Range<Int>) -> Bool {
         let space = SIMD16<UInt8>(repeating: 0x20)
         let delete = SIMD16<UInt8>(repeating: 0x7f)
         let hash = SIMD16<UInt8>(repeating: UInt8(ascii: "#"))
         var index = query.lowerBound
-        while index + 16 <= query.upperBound {
+        // What follows the query is read too, and then ignored.
+        while index < query.upperBound, index + 16 <= bytes.byteCount {
             let here = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: index, as: SIMD16<UInt8>.self)
-            if firstLane((here .<= space) .| (here .== delete) .| (here .== hash)) < 16 { return false }
+            let lane = ((here .<= space) .| (here .== delete) .| (here .== hash)).firstLane
+            if lane < 16 { return index + lane >= query.upperBound }
             index += 16
         }
         while index < query.upperBound {

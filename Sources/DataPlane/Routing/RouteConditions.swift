@@ -63,7 +63,7 @@ struct RouteConditions: Sendable {
     // MARK: One route
 
     /// Whether all conditions of route `index` hold.
-    func hold(_ index: Int, _ head: Head, _ bytes: Span<UInt8>, _ path: Range<Int>) -> Bool {
+    func hold(_ index: Int, _ head: Head, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>, _ path: Range<Int>) -> Bool {
         let entry = entries[index]
         switch entry.path {
         case .prefix(let prefix):
@@ -74,23 +74,20 @@ struct RouteConditions: Sendable {
         case .regex(let number):
             if !regexes[number].matches(bytes.extracting(path)) { return false }
         }
-        if entry.requiresGRPC, !isGRPC(head, bytes) { return false }
-        for index in entry.headers where !holds(headers[index], head, bytes) { return false }
+        if entry.requiresGRPC, !isGRPC(fields, bytes) { return false }
+        for index in entry.headers where !holds(headers[index], head, fields, bytes) { return false }
         for index in entry.parameters where !holds(parameters[index], bytes, path.upperBound..<head.target.upperBound) { return false }
         return true
     }
 
     @inline(__always)
     private func equals(_ expected: Text, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
-        guard Int(expected.count) == range.count else { return false }
-        let start = Int(expected.start)
-        for offset in 0..<range.count where text[start &+ offset] != bytes[range.lowerBound &+ offset] { return false }
-        return true
+        Int(expected.count) == range.count && bytes.holds(range, sameAs: text.span, from: Int(expected.start))
     }
 
     /// One content-type: `application/grpc`, alone or with `+` and a codec's name.
-    private func isGRPC(_ head: Head, _ bytes: Span<UInt8>) -> Bool {
-        let (value, count) = lookUp(.known(.contentType), head, bytes)
+    private func isGRPC(_ fields: Span<Head.Field>, _ bytes: Span<UInt8>) -> Bool {
+        let (value, count) = lookUp(.known(.contentType), fields, bytes)
         guard count == 1, value.count >= 16 else { return false }
         guard bytes.extracting(value.lowerBound..<value.lowerBound + 16).equalsLowercase("application/grpc") else { return false }
         return value.count == 16 || bytes[value.lowerBound + 16] == UInt8(ascii: "+")
@@ -98,7 +95,7 @@ struct RouteConditions: Sendable {
 
     // MARK: Headers
 
-    private func holds(_ header: Header, _ head: Head, _ bytes: Span<UInt8>) -> Bool {
+    private func holds(_ header: Header, _ head: Head, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>) -> Bool {
         switch header.source {
         case .scheme(let http, let https):
             return (head.scheme == .http ? http : https) != header.isInverted
@@ -109,11 +106,11 @@ struct RouteConditions: Sendable {
         case .path:
             return holds(header, bytes, head.target) != header.isInverted
         case .known, .named:
-            let (value, count) = lookUp(header.source, head, bytes)
+            let (value, count) = lookUp(header.source, fields, bytes)
             // The contract of HeaderMatcher: where the header is missing the condition does not hold, and inverted it does.
             if count == 0 { return header.isInverted }
             if count == 1 { return self.condition(header.condition, bytes, value) != header.isInverted }
-            return joined(header, head, bytes) != header.isInverted
+            return joined(header, fields, bytes) != header.isInverted
         }
     }
 
@@ -123,33 +120,46 @@ struct RouteConditions: Sendable {
     }
 
     /// The first value of a field, and how often the field is there.
-    private func lookUp(_ source: Header.Source, _ head: Head, _ bytes: Span<UInt8>) -> (value: Range<Int>, count: Int) {
-        var value = 0..<0
+    private func lookUp(_ source: Header.Source, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>) -> (value: Range<Int>, count: Int) {
+        var first = -1
         var count = 0
-        for index in head.fields.indices where names(source, head.fields[index], bytes) {
-            if count == 0 { value = head.fields[index].value }
-            count += 1
+        switch source {
+        case .known(let known):
+            for index in fields.indices where fields[index].known == known {
+                if count == 0 { first = index }
+                count &+= 1
+            }
+        case .named(let name):
+            for index in fields.indices where names(name, fields[index], bytes) {
+                if count == 0 { first = index }
+                count &+= 1
+            }
+        case .method, .scheme, .authority, .path:
+            break
         }
-        return (value, count)
+        return (count == 0 ? 0..<0 : fields[first].value, count)
     }
 
     @inline(__always)
     private func names(_ source: Header.Source, _ field: Head.Field, _ bytes: Span<UInt8>) -> Bool {
         switch source {
-        case .known(let known):
-            return field.known == known
-        case .named(let name):
-            guard field.known == .other, field.name.count == Int(name.count) else { return false }
-            let start = Int(name.start)
-            for offset in 0..<Int(name.count) {
-                var byte = bytes[field.name.lowerBound + offset]
-                if byte &- 0x41 < 26 { byte |= 0x20 }
-                if byte != text[start + offset] { return false }
-            }
-            return true
-        case .method, .scheme, .authority, .path:
-            return false
+        case .known(let known): field.known == known
+        case .named(let name): names(name, field, bytes)
+        case .method, .scheme, .authority, .path: false
         }
+    }
+
+    @inline(__always)
+    private func names(_ name: Text, _ field: Head.Field, _ bytes: Span<UInt8>) -> Bool {
+        guard field.nameEnd &- field.nameStart == name.count, field.known == .other else { return false }
+        var place = Int(field.nameStart)
+        for index in name.range {
+            var byte = bytes[place]
+            if byte &- 0x41 < 26 { byte |= 0x20 }
+            if byte != text[index] { return false }
+            place &+= 1
+        }
+        return true
     }
 
     /// Whether one value fulfils a condition.
@@ -200,37 +210,37 @@ struct RouteConditions: Sendable {
     // MARK: Headers that stand several times
 
     /// Whether the values, joined with commas, fulfil the condition. They are walked where they stand.
-    private func joined(_ header: Header, _ head: Head, _ bytes: Span<UInt8>) -> Bool {
+    private func joined(_ header: Header, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>) -> Bool {
         switch header.condition {
         case .present:
             return true
         case .range:
             return false  // A comma is in no integer.
         case .exact(let expected):
-            return joinedEquals(expected, header.source, head, bytes, from: 0, isWhole: true)
+            return joinedEquals(expected, header.source, fields, bytes, from: 0, isWhole: true)
         case .prefix(let expected):
-            return joinedEquals(expected, header.source, head, bytes, from: 0, isWhole: false)
+            return joinedEquals(expected, header.source, fields, bytes, from: 0, isWhole: false)
         case .suffix(let expected):
             var length = -1
-            for index in head.fields.indices where names(header.source, head.fields[index], bytes) {
-                length += 1 + head.fields[index].value.count
+            for index in fields.indices where names(header.source, fields[index], bytes) {
+                length += 1 + fields[index].value.count
             }
             let start = length - Int(expected.count)
-            return start >= 0 && joinedEquals(expected, header.source, head, bytes, from: start, isWhole: true)
+            return start >= 0 && joinedEquals(expected, header.source, fields, bytes, from: start, isWhole: true)
         case .regex(let number):
             let regex = regexes[number]
             if regex.table.isEmpty {
                 var run = ParallelRun()
-                return joinedMatches(&run, regex, header.source, head, bytes)
+                return joinedMatches(&run, regex, header.source, fields, bytes)
             }
             var run = TableRun()
-            return joinedMatches(&run, regex, header.source, head, bytes)
+            return joinedMatches(&run, regex, header.source, fields, bytes)
         }
     }
 
     /// Whether the joined value continues with `expected` at `start`, and (`isWhole`) ends with it.
     private func joinedEquals(
-        _ expected: Text, _ source: Header.Source, _ head: Head, _ bytes: Span<UInt8>, from start: Int, isWhole: Bool
+        _ expected: Text, _ source: Header.Source, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>, from start: Int, isWhole: Bool
     ) -> Bool {
         var position = 0
         let end = start + Int(expected.count)
@@ -241,24 +251,24 @@ struct RouteConditions: Sendable {
             return text[Int(expected.start) + position - start] == byte
         }
         var isFirst = true
-        for index in head.fields.indices where names(source, head.fields[index], bytes) {
+        for index in fields.indices where names(source, fields[index], bytes) {
             if !isFirst, !accepts(UInt8(ascii: ",")) { return false }
             isFirst = false
-            for place in head.fields[index].value where !accepts(bytes[place]) { return false }
+            for place in fields[index].value where !accepts(bytes[place]) { return false }
         }
         return position >= end
     }
 
     private func joinedMatches<Run: RegexRun>(
-        _ run: inout Run, _ regex: LinearRegex, _ source: Header.Source, _ head: Head, _ bytes: Span<UInt8>
+        _ run: inout Run, _ regex: LinearRegex, _ source: Header.Source, _ fields: Span<Head.Field>, _ bytes: Span<UInt8>
     ) -> Bool {
         let comma: InlineArray<1, UInt8> = [UInt8(ascii: ",")]
         run.start(regex)
         var isFirst = true
-        for index in head.fields.indices where names(source, head.fields[index], bytes) {
+        for index in fields.indices where names(source, fields[index], bytes) {
             if !isFirst { run.feed(comma.span, regex) }
             isFirst = false
-            run.feed(bytes.extracting(head.fields[index].value), regex)
+            run.feed(bytes.extracting(fields[index].value), regex)
         }
         return run.finish(regex)
     }

@@ -58,10 +58,12 @@ public final class RouteTable: Sendable {
     public func match(_ head: Head, random: UInt64) -> RouteDecision {
         let storage = head.bytes
         let bytes = storage.span
+        let fieldStorage = head.fields
+        let fields = fieldStorage.span
         let host = domains.lookUp(bytes, head.authority)
         guard host >= 0 else { return .noVirtualHost }
-        let path = head.path
-        for index in hosts[host] where conditions.hold(index, head, bytes, path) {
+        let path = head.target.lowerBound..<bytes.firstIndex(of: UInt8(ascii: "?"), in: head.target)
+        for index in hosts[host] where conditions.hold(index, head, fields, bytes, path) {
             let route = routes[index]
             if let reply = route.reply { return .reply(route, reply) }
             return .forward(route, cluster: route.clusterOrdinal(random: random))
