@@ -216,6 +216,30 @@ struct LinearRegexTests {
         }
     }
 
+    @Test("No text is a pattern that stops the parser: it is refused, or its automata agree")
+    func anyPattern() {
+        let pieces = [
+            "a", "é", "(", ")", "(?", "(?i)", ":", "[", "]", "[^", "[:alpha:]", "-", "*", "+", "?", "{", "2", ",", "}", "|", "\\", "x", "Q",
+            "E", "^", "$",
+        ]
+        var accepted = 0
+        for seed in 0..<5000 as Range<UInt64> {
+            var random = SeededRandom(seed: seed)
+            let pattern = (0..<random.below(12)).map { _ in pieces[random.below(pieces.count)] }.joined()
+            guard let regex = try? LinearRegex(pattern) else { continue }
+            var budget = LinearRegex.Budget.none
+            guard let parallel = try? LinearRegex(pattern, budget: &budget) else {
+                Issue.record("seed \(seed): \(pattern) is a pattern only with a budget")
+                continue
+            }
+            accepted += 1
+            for text in ["", "a", "aa", "é", "a-2", pattern] where regex.matches(Array(text.utf8)) != parallel.matches(Array(text.utf8)) {
+                Issue.record("seed \(seed): the automata of \(pattern) disagree on \(text)")
+            }
+        }
+        #expect(accepted > 1000)
+    }
+
     @Test(
         "Time is linear in the text, whatever the pattern",
         arguments: [
