@@ -344,4 +344,12 @@ func render(_ format: AccessLog.Format, _ record: AccessRecord) throws -> String
             #expect(unsafe String(decoding: buffer.unsafeBytes, as: UTF8.self) == address.description)
         }
     }
+
+    @Test("docs/access-log.md has a row for every operator, with its type, and for every response flag")
+    func documented() throws {
+        let rows = try Documentation.rows("access-log.md")
+        for operation in LogOperator.allCases { #expect(rows[operation.rawValue] == (operation.isNumber ? "number" : "string")) }
+        for (_, letters) in ResponseFlags.letters { #expect(rows["\(letters)"] != nil, "\(letters)") }
+        #expect(rows.count == LogOperator.allCases.count + ResponseFlags.letters.count)
+    }
 }

@@ -1,5 +1,4 @@
 import Base
-import Glibc
 import HTTP
 import ProxyConfig
 import Testing
@@ -224,25 +223,8 @@ private final class Everything {
     @Test("docs/metrics.md has every family that is exported, with its type, and no other")
     func documented() throws {
         let text = try Exposition(all.prometheus())
-        let documented = try Self.documentedFamilies()
+        let documented = try Documentation.rows("metrics.md")
         for name in text.order { #expect(documented[name] == text.families[name]?.type, "\(name)") }
         for name in documented.keys { #expect(text.families[name] != nil, "\(name)") }
-    }
-
-    /// Rows of the tables: `| `name` | type | ...`.
-    private static func documentedFamilies() throws -> [String: String] {
-        let path = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-        let file = unsafe open("/\(path)/docs/metrics.md", O_RDONLY)
-        try #require(file >= 0)
-        defer { close(file) }
-        var bytes = [UInt8](repeating: 0, count: 1 << 20)
-        let count = unsafe read(file, &bytes, bytes.count)
-        var families: [String: String] = [:]
-        for line in String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n") where line.hasPrefix("| `") {
-            let cells = line.split(separator: "|").map { cell in cell.filter { $0 != "`" && $0 != " " } }
-            let name = try #require(cells.first)
-            #expect(families.updateValue(cells.count > 1 ? cells[1] : "", forKey: name) == nil, "\(name) stands twice")
-        }
-        return families
     }
 }

@@ -218,7 +218,7 @@ extension AccessLogFormat.Step {
 
 extension LogOperator {
     /// Whether a JSON value is a number.
-    fileprivate var isNumber: Bool {
+    var isNumber: Bool {
         switch self {
         case .responseCode, .bytesReceived, .bytesSent, .duration, .requestDuration, .responseDuration, .responseTxDuration,
             .upstreamRemotePort, .upstreamLocalPort, .upstreamRequestAttemptCount, .downstreamRemotePort, .downstreamDirectRemotePort,
