@@ -44,7 +44,12 @@ extension Cluster: WireMessage {
         write(discovery, to: &message)
         message.duration(.connect_timeout, connectTimeout)
         message.number(.lb_policy, discovery == .originalDestination ? Self.clusterProvided : loadBalancing.wireNumber)
-        message.messages(.health_checks, healthChecks)
+        for (index, check) in healthChecks.enumerated() {
+            message.message(.health_checks, HealthCheck.Fields.self) {
+                check.write(to: &$0)
+                if healthChecks.count > 1 { $0.chosenString(.name, "\(index)") }  // Envoy then demands names; ours have none.
+            }
+        }
         message.message(.circuit_breakers, circuitBreakers)
         if let outlierDetection { message.message(.outlier_detection, outlierDetection) }
         if let tls {

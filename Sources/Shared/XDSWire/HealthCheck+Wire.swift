@@ -15,6 +15,7 @@ extension HealthCheck: WireMessage {
         case custom_health_check = 13
         case tls_options = 21
         case transport_socket_match_criteria = 23
+        case name = 27
     }
 
     func write(to message: inout MessageWriter<Fields>) {

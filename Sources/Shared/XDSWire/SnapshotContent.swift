@@ -63,7 +63,7 @@ extension Snapshot {
         }
     }
 
-    /// Every reference between resources that leads nowhere, and every listener on the address of another.
+    /// Every reference between resources that leads nowhere, every name that stands twice, and every listener on the address of another.
     func referenceErrors() -> [WireError] {
         let routes = Set(routeConfigurations.map(\.name))
         let clusterNames = Set(clusters.map(\.name))
@@ -86,6 +86,17 @@ extension Snapshot {
             }
         }
 
+        func checkNames(_ type: ResourceType, _ names: [String], _ field: String = "name") {
+            var seen: Set<String> = []
+            for name in names where !seen.insert(name).inserted {
+                fail("\(type.name)/\(name)", FieldPath() / field, "a name of its own", name)
+            }
+        }
+
+        checkNames(.listener, listeners.map(\.name))
+        checkNames(.routeConfiguration, routeConfigurations.map(\.name))
+        checkNames(.cluster, clusters.map(\.name))
+        checkNames(.clusterLoadAssignment, loadAssignments.map(\.clusterName), "cluster_name")
         for listener in listeners {
             let resource = "Listener/\(listener.name)"
             if listener.address.port != 0, !addresses.insert(listener.address).inserted {

