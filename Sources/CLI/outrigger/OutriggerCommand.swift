@@ -8,7 +8,7 @@ struct OutriggerCommand: ParsableCommand {
         commandName: "outrigger",
         abstract: "Runs AWS App Mesh's YAML as a service mesh.",
         discussion: """
-            The files hold App Mesh resources (appmesh.k8s.aws/v1beta2) as they are, and those of outrigger/v1 that say what
+            The files hold App Mesh resources (appmesh.k8s.aws/v1beta2) as they are, and those of outrigger/v1 that say what \
             App Mesh cannot. Every command reads files, directories and, as '-', standard input.
 
             EXAMPLES

@@ -15,7 +15,7 @@ struct Render: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows what the proxy of one node or gateway will run.",
         discussion: """
-            yaml is for reading: xDS words, values that no file names marked by '# App Mesh default'. json is the same with a list
+            yaml is for reading: xDS words, values that no file names marked by '# App Mesh default'. json is the same with a list \
             'notes'. snapshot is the file that 'outrigger-proxy --snapshot' takes. Warnings go to standard error.
 
             EXAMPLES
@@ -89,7 +89,7 @@ struct Rendering {
             for error in failure.errors { Console.write("\(error)") }
             throw Failure(message: "there is no configuration for \(subject.key): \(counted(failure.errors.count, "error"))")
         }
-        warnings = loaded.diagnostics.map { "\($0)" } + node.warnings.map { "warning: \($0.path): \($0.text)" }
+        warnings = loaded.diagnostics.map { "\($0)" } + node.warnings.map { "\($0)" }
         file = SnapshotFile.encode(node.snapshot)
         version = SnapshotFile.version(of: node.snapshot)
         files = loaded.files

@@ -7,8 +7,8 @@ struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Runs the proxy of one node or gateway, and keeps it up to date with the files.",
         discussion: """
-            Compiles the mesh, starts outrigger-proxy on the result and watches the files. A change that is valid is applied without
-            dropping a request; one that is not is reported, and the last good configuration keeps serving. A proxy that dies is
+            Compiles the mesh, starts outrigger-proxy on the result and watches the files. A change that is valid is applied without \
+            dropping a request; one that is not is reported, and the last good configuration keeps serving. A proxy that dies is \
             started again. SIGTERM and SIGINT drain the proxy (twice: end now), SIGUSR1 makes it reopen its access logs.
 
             EXAMPLES
@@ -16,7 +16,7 @@ struct Run: ParsableCommand {
               outrigger run -f mesh.yaml sidecars.yaml --node cart.shop
               outrigger run -f mesh/ --gateway edge --proxy ./outrigger-proxy
 
-            Without interception, applications call their backends at 127.0.0.1:15001 with the service's name as Host, or with
+            Without interception, applications call their backends at 127.0.0.1:15001 with the service's name as Host, or with \
             http_proxy=http://127.0.0.1:15001; see docs/configuration.md.
             """)
 

@@ -13,7 +13,7 @@ struct Validate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks a mesh and reports every error at once.",
         discussion: """
-            Diagnostics go to standard error, one a line, as file:line:column: Kind/name path: what is wrong. Each VirtualNode and
+            Diagnostics go to standard error, one a line, as file:line:column: Kind/name path: what is wrong. Each VirtualNode and \
             VirtualGateway is compiled too, as 'render' would, so that what only shows there shows here.
 
             EXAMPLES
@@ -29,7 +29,7 @@ struct Validate: ParsableCommand {
 
     func run() throws {
         let loaded = input.load(standardInput: try input.readStandardInput())
-        var report = ValidationReport(loaded)
+        var report = ValidationReport(loaded, files: loaded.files.count + (input.readsStandardInput ? 1 : 0))
         if !loaded.hasErrors { report.compileAll(loaded.resources) }
         switch output {
         case .text: report.writeText()
@@ -45,18 +45,11 @@ struct ValidationReport {
     private let files: Int
     private var diagnostics: [Diagnostic]
     /// What the compiler warns of, with the nodes that it concerns.
-    private var warnings: [CompilerWarning: Set<String>] = [:]
+    private var warnings: [Note: Set<String>] = [:]
 
-    private struct CompilerWarning: Hashable, Comparable {
-        var about: String
-        var text: String
-
-        static func < (left: CompilerWarning, right: CompilerWarning) -> Bool { (left.about, left.text) < (right.about, right.text) }
-    }
-
-    init(_ loaded: LoadResult) {
+    init(_ loaded: LoadResult, files: Int) {
         resources = loaded.resources
-        files = loaded.files.count
+        self.files = files
         diagnostics = loaded.diagnostics
     }
 
@@ -71,8 +64,9 @@ struct ValidationReport {
         for subject in subjects {
             switch MeshCompiler.compile(resources, for: subject) {
             case .success(let node):
-                for note in node.warnings {
-                    warnings[CompilerWarning(about: note.path, text: note.text), default: []].insert("\(subject.key)")
+                for var note in node.warnings {
+                    note.value = nil
+                    warnings[note, default: []].insert("\(subject.key)")
                 }
             case .failure(let failure):
                 for error in failure.errors where errors.insert(error).inserted { diagnostics.append(Diagnostic(error)) }
@@ -85,14 +79,12 @@ struct ValidationReport {
     func writeText() {
         for diagnostic in diagnostics { Console.write("\(diagnostic)") }
         for (warning, nodes) in warnings.sorted(by: { $0.key < $1.key }) {
-            Console.write("warning: \(warning.about): \(warning.text)\(concerned(nodes, warning.about))")
+            Console.write("\(warning)\(warning.location == nil ? concerned(nodes) : "")")
         }
         Console.print(summary)
     }
 
-    /// Names the proxies, unless the warning is about one resource that it names itself.
-    private func concerned(_ nodes: Set<String>, _ about: String) -> String {
-        if nodes.count == 1, about.hasPrefix(nodes.first!) { return "" }
+    private func concerned(_ nodes: Set<String>) -> String {
         let names = nodes.sorted()
         return " [" + names.prefix(3).joined(separator: ", ") + (names.count > 3 ? ", and \(names.count - 3) more" : "") + "]"
     }
@@ -115,8 +107,9 @@ struct ValidationReport {
             diagnostics.map(\.asDocument)
             + warnings.sorted { $0.key < $1.key }.map { warning, nodes in
                 Document.entries([
-                    "severity": .text("warning"), "resource": .text(warning.about), "message": .text(warning.text),
-                    "concerns": .list(nodes.sorted().map { .text($0) }),
+                    "severity": .text("warning"), "file": warning.location.map { .text($0.file) }, "line": number(warning.location?.line),
+                    "column": number(warning.location?.column), "document": number(warning.location?.document),
+                    "resource": .text(warning.path), "message": .text(warning.text), "concerns": .list(nodes.sorted().map { .text($0) }),
                 ])
             }
         return JSONWriter.write(
@@ -164,6 +157,6 @@ extension Diagnostic {
             "message": .text("\(problem)"),
         ])
     }
-
-    private func number(_ value: Int?) -> Document? { value.map { .number($0) } }
 }
+
+private func number(_ value: Int?) -> Document? { value.map { .number($0) } }

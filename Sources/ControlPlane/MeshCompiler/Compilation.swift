@@ -40,7 +40,8 @@ struct Compilation {
 
     mutating func warn(_ resource: ResourceKey, _ path: FieldPath, _ message: String) {
         let field = path.steps.isEmpty ? "" : " \(path)"
-        notes.insert(Note(kind: .warning, path: "\(resource)\(field)", text: message))
+        let place = resources.places.location(of: path, in: resource)
+        notes.insert(Note(kind: .warning, path: "\(resource)\(field)", text: message, location: place))
     }
 
     mutating func fail(_ resource: ResourceKey, _ message: String) {
@@ -69,12 +70,28 @@ struct Compilation {
     mutating func snapshot(
         role: Node.Role, name: String, listeners: [Listener], routeConfigurations: [RouteConfiguration]
     ) -> Snapshot {
-        Snapshot(
+        assumeLimits(listeners)
+        return Snapshot(
             node: Node(mesh: mesh.meshName, role: role, name: name), process: processSettings(),
             listeners: listeners.sorted { $0.name < $1.name },
             routeConfigurations: routeConfigurations.sorted { $0.name < $1.name },
             clusters: clusters.values.sorted { $0.name < $1.name },
             loadAssignments: loadAssignments.values.sorted { $0.clusterName < $1.clusterName })
+    }
+
+    /// What every connection manager takes for granted.
+    private mutating func assumeLimits(_ listeners: [Listener]) {
+        for listener in listeners {
+            for chain in listener.filterChains {
+                guard case .http(let manager) = chain.filter else { continue }
+                let path = "listeners[\(listener.name)].filter_chains[\(chain.name)].http_connection_manager"
+                assume("\(path).upgrade_types", manager.upgradeTypes.joined(separator: ","), Defaults.appMesh)
+                assume("\(path).idle_timeout", manager.idleTimeout.map(duration) ?? "none", Defaults.outrigger)
+                assume("\(path).request_headers_timeout", duration(manager.requestHeadersTimeout), Defaults.outrigger)
+                assume("\(path).max_header_bytes", "\(manager.maxHeaderBytes)", Defaults.outrigger)
+                assume("\(path).max_headers_count", "\(manager.maxHeaderCount)", Defaults.outrigger)
+            }
+        }
     }
 
     private mutating func processSettings() -> ProcessSettings {

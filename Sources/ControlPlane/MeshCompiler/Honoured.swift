@@ -45,10 +45,9 @@ enum Honoured {
         missing.compactMap { missing in
             let places = Set(missing.places(snapshot)).sorted()
             guard let first = places.first else { return nil }
-            let others = places.count == 1 ? first : "\(first) and \(places.count - 1) more"
             return Note(
-                kind: .warning, path: missing.feature, text: "outrigger-proxy does not support this yet: \(missing.consequence) (\(others))"
-            )
+                kind: .warning, path: missing.feature, value: places.count == 1 ? first : "\(first) and \(places.count - 1) more",
+                text: "outrigger-proxy does not support this yet: \(missing.consequence)")
         } + unresolved(snapshot)
     }
 

@@ -69,7 +69,7 @@ public struct CompiledNode: Hashable, Sendable {
 }
 
 /// Something that a reader of the resources would not see in them.
-public struct Note: Hashable, Sendable, Comparable {
+public struct Note: Hashable, Sendable, Comparable, CustomStringConvertible {
     public enum Kind: String, Hashable, Sendable {
         /// A value that stands in no file.
         case silentDefault = "default"
@@ -81,16 +81,28 @@ public struct Note: Hashable, Sendable, Comparable {
     /// Of a default: its place in the rendered snapshot (`clusters[NAME].connect_timeout`). Of a warning: the resource and field, or
     /// the feature, that it is about.
     public var path: String
-    /// Of a default: the value.
+    /// Of a default: the value. Of a warning about a feature: where the snapshot asks for it.
     public var value: String?
     /// Of a default: who chose it ("App Mesh default"). Of a warning: the sentence.
     public var text: String
+    /// Of a warning about a resource: the line to look at.
+    public var location: SourceLocation?
 
-    public init(kind: Kind, path: String, value: String? = nil, text: String) {
+    public init(kind: Kind, path: String, value: String? = nil, text: String, location: SourceLocation? = nil) {
         self.kind = kind
         self.path = path
         self.value = value
         self.text = text
+        self.location = location
+    }
+
+    /// `mesh.yaml:40:9: warning: VirtualRouter/cart spec.routes[0]: ...`; a default is `path: value (App Mesh default)`.
+    public var description: String {
+        let place = location.map { "\($0): " } ?? ""
+        switch kind {
+        case .silentDefault: return "\(path): \(value ?? "") (\(text))"
+        case .warning: return "\(place)warning: \(path): \(text)\(value.map { " (\($0))" } ?? "")"
+        }
     }
 
     /// Warnings last, each kind by path.

@@ -15,7 +15,7 @@ extension CompiledNode {
         for note in defaults where !writer.usedRemarks.contains(note.path) {
             head += "# \(note.path): \(note.value ?? "")  # \(note.text)\n"
         }
-        for note in warnings { head += "# warning: \(note.path): \(note.text)\n" }
+        for note in warnings { head += "# warning: \(note.path): \(note.text)\(note.value.map { " (\($0))" } ?? "")\n" }
         return head + writer.text
     }
 
