@@ -70,7 +70,7 @@ let package = Package(
 
         // The mesh: its resources, their YAML, and the compiler from App Mesh to snapshots.
         controlPlane("MeshModel", ["Base"]),
-        controlPlane("MeshYAML", ["MeshModel", "Base", .product(name: "Yams", package: "Yams")]),
+        controlPlane("MeshYAML", ["MeshModel", "Routing", "Base", .product(name: "Yams", package: "Yams")]),
         controlPlane("MeshCompiler", ["MeshModel", "ProxyConfig", "Base"]),
         .executableTarget(
             name: "outrigger",
