@@ -101,6 +101,22 @@ struct MeshValidationTests {
                 ])
     }
 
+    @Test("where not all could be read, nothing is called missing")
+    func incomplete() {
+        let service = """
+            apiVersion: appmesh.k8s.aws/v1beta2
+            kind: VirtualService
+            metadata: {name: s}
+            spec: {provider: {virtualNode: {virtualNodeRef: {name: n}}}}
+
+            """
+        #expect(Manifests.diagnose(service + "---\n{").count == 1)
+        // Here it is a Mesh that has an error, and it may be the one that selects the namespace.
+        let mesh = Manifests.mesh.replacing("{namespaceSelector: {}}", with: "{egressFilter: {}}")
+        let node = "---\napiVersion: appmesh.k8s.aws/v1beta2\nkind: VirtualNode\nmetadata: {name: n}\n"
+        #expect(Manifests.diagnose(service + node + "---\n" + mesh).map { $0.contains("egressFilter.type") } == [true])
+    }
+
     @Test("the same kind, namespace and name twice is an error that names both places")
     func duplicates() {
         #expect(

@@ -76,6 +76,11 @@ struct OtherKindsTests {
             ("match: {prefix: /}", nil),
             ("match: {path: {exact: /a}, method: GET, scheme: https, port: 80}", nil),
             ("match: {path: {regex: \".*\"}}", nil),
+            ("match: {path: {regex: \"(?=a)\"}}", ".match.path.regex: not a regular expression of RE2: invalid perl operator: (?="),
+            (
+                "match: {prefix: /, headers: [{name: a, match: {regex: \"a**\"}}]}",
+                ".match.headers[0].match.regex: not a regular expression of RE2: bad repetition operator: **"
+            ),
             ("match: {}", ".match: Either Prefix or Path must be specified"),
             ("match: {prefix: /, path: {exact: /}}", ".match: Both Prefix and Path cannot be specified, only 1 allowed"),
             ("match: {path: {}}", ".match.path: Either exact or regex for path must be specified"),
@@ -317,15 +322,25 @@ struct OtherKindsTests {
                 "match: {prefix: /}, action: {\(target), rewrite: {prefix: {value: /a/}, path: {exact: /b}}}",
                 ".action.rewrite: expected only one of prefix, path, found prefix and path"
             ),
+            ("match: {hostname: {exact: a}}, action: {\(target), rewrite: {prefix: {value: /a/}}}", nil),
             (
-                "match: {hostname: {exact: a}}, action: {\(target), rewrite: {prefix: {value: /a/}}}",
-                ".action: rewrite.prefix needs a match.prefix: only a matched prefix can be rewritten"
+                "match: {path: {regex: \"[a\"}}, action: {\(target)}",
+                ".match.path.regex: not a regular expression of RE2: missing closing ]: [a"
             ),
         ] as [(String, String?)])
     func gatewayHTTPRoute(text: String, expected: String?) {
         for key in ["httpRoute", "http2Route"] {
             #expect(Manifests.problems(.gatewayRoute, "\(key): {\(text)}") == (expected.map { ["spec.\(key)" + $0] } ?? []))
         }
+    }
+
+    @Test("GatewayRoute: only a matched prefix can be rewritten")
+    func uselessRewrite() {
+        let spec = "httpRoute: {match: {path: {exact: /a}}, action: {\(Self.target), rewrite: {prefix: {value: /a/}}}}"
+        #expect(
+            Manifests.problems(.gatewayRoute, spec) == [
+                "warning: spec.httpRoute.action.rewrite.prefix: without effect: only a matched prefix can be rewritten"
+            ])
     }
 
     @Test(
@@ -368,7 +383,9 @@ struct OtherKindsTests {
                     headers: [{name: a, invert: true, match: {range: {start: 1, end: 9}}}]
                     queryParameters: [{name: q, match: {exact: x}}, {name: p}]
                   action:
-                    weightedTargets: [{virtualNodeRef: {name: n, namespace: other}, weight: 0, port: 8080}, {virtualNodeARN: "arn:n", weight: 7}]
+                    weightedTargets:
+                    - {virtualNodeRef: {name: n, namespace: other}, weight: 0, port: 8080}
+                    - {virtualNodeARN: "arn:n", weight: 7}
                   retryPolicy: {maxRetries: 4, perRetryTimeout: 2s, httpRetryEvents: [server-error], tcpRetryEvents: [connection-error]}
                   timeout: {perRequest: 0s}
             ---

@@ -55,6 +55,7 @@ struct SidecarTests {
         "limits and alternatives of a Sidecar",
         arguments: [
             ("admin: {address: \"127.0.0.1:0\"}", nil),
+            ("exposeReplyDetails: yes", nil),
             ("workers: 0", ".workers: expected an integer from 1 through 64, found 0"),
             ("workers: 65", ".workers: expected an integer from 1 through 64, found 65"),
             ("admin: {address: localhost}", ".admin.address: \(bind), found localhost"),

@@ -5,10 +5,14 @@ import Base
 /// References may lead nowhere (files come in any order, and App Mesh allowed it): that is a warning, and what is behind them is not
 /// looked at. Texts that App Mesh had are App Mesh's.
 public enum MeshValidation {
-    /// - Parameter alsoDeclared: Resources that exist but could not be read: references to them are good.
+    /// - Parameters:
+    ///   - alsoDeclared: Resources that exist but could not be read: references to them are good.
+    ///   - isComplete: False where there may be more resources, of which nothing is known: then nothing is called missing.
     /// - Returns: Everything found, sorted by no particular rule; places are those of `resources.places`.
-    public static func validate(_ resources: MeshResources, alsoDeclared: Set<ResourceKey> = []) -> [Diagnostic] {
-        var checker = MeshChecker(resources, alsoDeclared: alsoDeclared)
+    public static func validate(
+        _ resources: MeshResources, alsoDeclared: Set<ResourceKey> = [], isComplete: Bool = true
+    ) -> [Diagnostic] {
+        var checker = MeshChecker(resources, alsoDeclared: alsoDeclared, isComplete: isComplete)
         checker.checkMembership()
         checker.checkNames()
         checker.checkVirtualNodes()
@@ -27,11 +31,18 @@ public enum MeshValidation {
 struct MeshChecker {
     let resources: MeshResources
     let alsoDeclared: Set<ResourceKey>
+    let isComplete: Bool
     private(set) var diagnostics: [Diagnostic] = []
 
-    init(_ resources: MeshResources, alsoDeclared: Set<ResourceKey>) {
+    init(_ resources: MeshResources, alsoDeclared: Set<ResourceKey>, isComplete: Bool) {
         self.resources = resources
         self.alsoDeclared = alsoDeclared
+        self.isComplete = isComplete
+    }
+
+    /// Are all resources of the kind known, so that what is not among them is not there?
+    func knowsAll(_ kind: ResourceKind) -> Bool {
+        isComplete && alsoDeclared.allSatisfy { $0.kind != kind || isKnown($0) }
     }
 
     mutating func error(_ key: ResourceKey, _ path: FieldPath, _ problem: Diagnostic.Problem) { add(.error, key, path, problem) }
@@ -51,8 +62,11 @@ struct MeshChecker {
     }
 
     func exists(_ key: ResourceKey) -> Bool {
-        if alsoDeclared.contains(key) { return true }
-        return switch key.kind {
+        !isComplete || alsoDeclared.contains(key) || isKnown(key)
+    }
+
+    private func isKnown(_ key: ResourceKey) -> Bool {
+        switch key.kind {
         case .mesh: resources.meshes[key] != nil
         case .virtualNode: resources.virtualNodes[key] != nil
         case .virtualService: resources.virtualServices[key] != nil

@@ -14,7 +14,8 @@ public struct Sidecar: Hashable, Sendable {
     public struct Inbound: Hashable, Sendable {
         /// portMapping.port: the port as the mesh knows it.
         public var port: Port
-        /// Where callers reach the proxy; default: every IPv4 address, on `port` for a gateway and on 15000 for a node.
+        /// Where callers reach the proxy; default: every IPv4 address, on `port` for a gateway; for a node's listeners on 15000, 15002,
+        /// 15003 and so on.
         public var bind: SocketAddress?
         /// Where the application listens; default 127.0.0.1 on `port`. Without meaning for a gateway.
         public var app: SocketAddress?

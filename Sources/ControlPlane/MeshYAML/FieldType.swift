@@ -1,5 +1,6 @@
 import Base
 import MeshModel
+import Routing
 
 /// A value at its place in a resource.
 struct Field {
@@ -78,6 +79,21 @@ extension FieldType where Value == String {
         }
     }
 
+    /// RE2's syntax, as the proxy will read it.
+    static func regex(_ length: ClosedRange<Int>) -> FieldType {
+        let string = string(length)
+        return FieldType(string.expected) { field in
+            guard let pattern = string.read(field) else { return nil }
+            do throws(RegexError) {
+                _ = try LinearRegex(pattern)
+                return pattern
+            } catch {
+                field.error("not a regular expression of RE2: \(error)")
+                return nil
+            }
+        }
+    }
+
     /// A string that is not empty.
     static var name: FieldType { .string(1...Int.max) }
 }
@@ -90,7 +106,7 @@ extension Field {
             case .integer, .number: "the number \(node.found) without quotes"
             case .bool: "the Boolean \(node.found) without quotes"
             case .string(let text):
-                text.isEmpty ? "an empty string" : text.unicodeScalars.count > 80 ? "\(text.unicodeScalars.count)" : text.quoted
+                text.isEmpty ? "an empty string" : text.unicodeScalars.count > 80 ? "\(text.unicodeScalars.count) characters" : text.quoted
             case .null, nil: node.found
             }
         log.add(.error, at: node.mark, path, .mismatch(expected: expected, found: found))
@@ -98,8 +114,17 @@ extension Field {
 }
 
 extension FieldType where Value == Bool {
+    /// Kubernetes' YAML knew `yes` and `on` too; as values of strings they are strings here.
     static var bool: FieldType {
-        .scalar("true or false") { if case .bool(let value) = $0 { value } else { nil } }
+        FieldType("true or false") { field in
+            if case .bool(let value) = field.node.scalar { return value }
+            if case .scalar(let text, isPlain: true) = field.node.content {
+                if ["yes", "Yes", "YES", "on", "On", "ON"].contains(text) { return true }
+                if ["no", "No", "NO", "off", "Off", "OFF"].contains(text) { return false }
+            }
+            field.expected("true or false")
+            return nil
+        }
     }
 }
 

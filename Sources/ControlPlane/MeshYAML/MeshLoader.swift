@@ -57,7 +57,7 @@ public enum MeshLoader {
                 diagnostics.append(Diagnostic(.error, file: path, .message(error.description)))
             }
         }
-        var result = load(sources, options: options)
+        var result = load(sources, options: options, isComplete: diagnostics.isEmpty)
         result.diagnostics = diagnostics + result.diagnostics
         result.files = finder.files.filter { $0 != standardInputPath }
         return result
@@ -68,11 +68,13 @@ public enum MeshLoader {
         var bytes: [UInt8]
     }
 
-    static func load(_ sources: [Source], options: LoadOptions) -> LoadResult {
+    /// - Parameter isComplete: False where there were more files, which could not be read.
+    static func load(_ sources: [Source], options: LoadOptions, isComplete: Bool = true) -> LoadResult {
         var diagnostics: [Diagnostic] = []
         var everything = MeshResources()
         var namespaces: [String: Namespace] = [:]
-        var declared: [ResourceKey: SourceLocation] = [:]
+        var declared: Set<ResourceKey> = []
+        var isComplete = isComplete
         for source in sources {
             let stream = YAMLStream(source.bytes, file: source.file)
             var reader = ResourceReader(file: source.file, options: options)
@@ -81,7 +83,9 @@ public enum MeshLoader {
             for namespace in reader.namespaces {
                 namespaces[namespace.name, default: Namespace(name: namespace.name)].labels.merge(namespace.labels) { $1 }
             }
-            for (key, place) in reader.declared { declared[key] = declared[key] ?? place }
+            declared.formUnion(reader.declared)
+            // What a document holds that could not be read, nobody knows.
+            if !stream.diagnostics.isEmpty || reader.hasUnnamed { isComplete = false }
             for loaded in reader.loaded {
                 let key = loaded.resource.key
                 let place = loaded.places[FieldPath()]!
@@ -95,7 +99,7 @@ public enum MeshLoader {
             }
         }
         everything.namespaces = namespaces
-        diagnostics += MeshValidation.validate(everything, alsoDeclared: Set(declared.keys))
+        diagnostics += MeshValidation.validate(everything, alsoDeclared: declared, isComplete: isComplete)
 
         let order = Dictionary(sources.enumerated().map { ($1.file, $0) }, uniquingKeysWith: { first, _ in first })
         // Stable: what stands at one place keeps the order in which it was found.

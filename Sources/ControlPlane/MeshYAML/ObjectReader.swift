@@ -107,14 +107,19 @@ final class ObjectReader {
             .message("ignored, \(system) fills it in\(given.count == 1 ? "" : ": " + given.joined(separator: ", "))"))
     }
 
-    /// Something is wrong with the mapping as a whole, or with one of its fields.
-    func problem(at key: String? = nil, _ problem: Diagnostic.Problem, severity: Diagnostic.Severity = .error) {
-        let mark = key.flatMap { values[$0]?.mark } ?? field.node.mark
-        field.log.add(severity, at: mark, key.map { field.path / $0 } ?? field.path, problem)
+    /// Something is wrong with the mapping as a whole, with one of its fields, or with one deeper down.
+    func problem(at keys: [String] = [], _ problem: Diagnostic.Problem, severity: Diagnostic.Severity = .error) {
+        var node = field.node
+        var path = field.path
+        for key in keys {
+            node = node[key] ?? node
+            path = path / key
+        }
+        field.log.add(severity, at: node.mark, path, problem)
     }
 
     func missing(_ key: String, _ expected: String) {
-        problem(at: key, .mismatch(expected: "\(expected) (required)", found: "nothing"))
+        problem(at: [key], .mismatch(expected: "\(expected) (required)", found: "nothing"))
     }
 
     /// Reports the fields that nobody asked for.

@@ -17,7 +17,9 @@ struct ResourceReader {
     let options: LoadOptions
     private(set) var loaded: [Loaded] = []
     /// Of resources that have errors too, so that references to them do not dangle.
-    private(set) var declared: [ResourceKey: SourceLocation] = [:]
+    private(set) var declared: Set<ResourceKey> = []
+    /// Was there a resource of ours whose name is not known?
+    private(set) var hasUnnamed = false
     private(set) var namespaces: [Namespace] = []
     private(set) var diagnostics: [Diagnostic] = []
     /// Kinds of which one document without a name was seen.
@@ -100,11 +102,12 @@ struct ResourceReader {
         _ = object.required("apiVersion", .string())
         _ = object.required("kind", .string())
         guard let meta = readMeta(kind, object, log: log) else {
+            hasUnnamed = true
             _ = readSpec(kind, ResourceMeta(name: "", namespace: ""), object)
             return
         }
         let key = ResourceKey(kind: kind, namespace: meta.namespace, name: meta.name)
-        declared[key] = declared[key] ?? SourceLocation(file: file, line: node.mark.line, column: node.mark.column, document: log.document)
+        declared.insert(key)
         let resource = readSpec(kind, meta, object)
         if let resource, !log.hasErrors { loaded.append(Loaded(resource: resource, places: log.places)) }
     }

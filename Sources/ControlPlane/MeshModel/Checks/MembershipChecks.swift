@@ -3,6 +3,7 @@ import Base
 extension MeshChecker {
     /// Each namespace that is used belongs to one mesh. Said once for a namespace, at its first resource.
     mutating func checkMembership() {
+        guard knowsAll(.mesh) else { return }
         var byNamespace: [String: [ResourceKey]] = [:]
         for key in resources.all.map(\.key) where key.kind.isNamespaced && key.kind.apiVersion != ResourceKind.sidecar.apiVersion {
             byNamespace[key.namespace ?? "", default: []].append(key)

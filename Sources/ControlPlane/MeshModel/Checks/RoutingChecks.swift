@@ -81,6 +81,7 @@ extension MeshChecker {
             checkPort(of: route, at: target / "port")
             let gateways = resources.gateways(of: route)
             switch gateways.count {
+            case 0 where !knowsAll(.virtualGateway) || !knowsAll(.mesh): break
             case 0:
                 // Not an error: the gateway may come with another file.
                 warn(

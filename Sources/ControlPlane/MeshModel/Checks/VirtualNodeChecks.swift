@@ -4,7 +4,7 @@ extension MeshChecker {
     mutating func checkVirtualNodes() {
         let withEndpoints = Set(resources.endpointSets.map { $0.virtualNode.key(.virtualNode, from: $0.meta) })
         // A set that could not be read may be for any node: then nothing is said about missing addresses.
-        let setsAreKnown = !alsoDeclared.contains { $0.kind == .endpointSet && resources.endpointSets[$0] == nil }
+        let setsAreKnown = knowsAll(.endpointSet)
         for node in resources.virtualNodes {
             let mappings = node.listeners.enumerated().compactMap { index, listener in listener.portMapping.map { (index, $0) } }
             checkDuplicates(

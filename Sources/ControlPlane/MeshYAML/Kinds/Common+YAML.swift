@@ -41,7 +41,7 @@ extension LabelSelector.Requirement {
             if values.isEmpty { object.missing("values", "a list of at least 1") }
         case .exists, .doesNotExist:
             if !values.isEmpty {
-                object.problem(at: "values", .mismatch(expected: "nothing with operator \(operation.rawValue)", found: "a list"))
+                object.problem(at: ["values"], .mismatch(expected: "nothing with operator \(operation.rawValue)", found: "a list"))
             }
         }
         self.init(key: key, operator: operation, values: values)
@@ -86,19 +86,18 @@ extension ObjectReader {
     func check(_ mapping: PortMapping?, healthCheck: HealthCheckPolicy?, connectionPool: ConnectionPool?, timeout: ListenerTimeout?) {
         guard let mapping else { return }
         if let port = healthCheck?.port, port != mapping.port {
-            mismatch("healthCheck", "port", expected: "the listener's port \(mapping.port)", found: "\(port)")
+            problem(at: ["healthCheck", "port"], .mismatch(expected: "the listener's port \(mapping.port)", found: "\(port)"))
         }
         if let key = connectionPool?.protocol, key != mapping.protocol {
-            mismatch("connectionPool", key.rawValue, expected: "the listener's protocol \(mapping.protocol.rawValue)", found: key.rawValue)
+            problem(
+                at: ["connectionPool", key.rawValue],
+                .mismatch(expected: "the listener's protocol \(mapping.protocol.rawValue)", found: key.rawValue))
         }
         if let key = timeout?.protocol, key != mapping.protocol {
-            mismatch("timeout", key.rawValue, expected: "the listener's protocol \(mapping.protocol.rawValue)", found: key.rawValue)
+            problem(
+                at: ["timeout", key.rawValue],
+                .mismatch(expected: "the listener's protocol \(mapping.protocol.rawValue)", found: key.rawValue))
         }
-    }
-
-    private func mismatch(_ parent: String, _ key: String, expected: String, found: String) {
-        guard let node = field.node[parent]?[key] else { return }
-        field.log.add(.error, at: node.mark, field.path / parent / key, .mismatch(expected: expected, found: found))
     }
 }
 

@@ -18,7 +18,7 @@ extension EndpointSet.Endpoint {
         let zone = object.optional("zone", .string(1...255))
         guard let address else { return nil }
         if address.port != nil, port != nil {
-            object.problem(at: "port", .message("the address has a port of its own; give it once"))
+            object.problem(at: ["port"], .message("the address has a port of its own; give it once"))
         }
         self.init(ip: address.ip, port: address.port ?? port, weight: weight, zone: zone)
     }

@@ -56,14 +56,12 @@ extension GatewayHTTPRoute {
         let action = object.required("action", .object(Self.action))
         guard let match, let action else { return nil }
         self.init(match: match, target: action.target, rewrite: action.rewrite)
-        // App Mesh could only replace what was matched.
-        if case .prefix? = rewrite?.path, case .prefix? = match.path { return }
-        if case .defaultPrefix? = rewrite?.path, case .prefix? = match.path { return }
-        guard let rewritten = rewrite?.path else { return }
-        switch rewritten {
-        case .prefix, .defaultPrefix:
-            object.problem(at: "action", .message("rewrite.prefix needs a match.prefix: only a matched prefix can be rewritten"))
-        case .exact: break
+        // Without a path the prefix is "/".
+        switch (match.path, rewrite?.path) {
+        case (.exact, .prefix), (.exact, .defaultPrefix), (.regex, .prefix), (.regex, .defaultPrefix):
+            object.problem(
+                at: ["action", "rewrite", "prefix"], .message("without effect: only a matched prefix can be rewritten"), severity: .warning)
+        default: break
         }
     }
 
@@ -88,7 +86,7 @@ extension GatewayHTTPRoute.Match {
         }
         if case .prefix(let prefix)? = path, prefix.hasPrefix("/aws-appmesh") || prefix.hasPrefix("/aws-app-mesh") {
             object.problem(
-                at: "prefix", .message("prefixes that start with /aws-appmesh or /aws-app-mesh are reserved, found \(prefix.quoted)"))
+                at: ["prefix"], .message("prefixes that start with /aws-appmesh or /aws-app-mesh are reserved, found \(prefix.quoted)"))
         }
     }
 }

@@ -89,7 +89,7 @@ extension WeightedTarget {
     static func list(_ action: ObjectReader) -> [WeightedTarget]? {
         guard let targets = action.required("weightedTargets", .list(of: .object(WeightedTarget.init), count: 1...10)) else { return nil }
         let sum = targets.reduce(0) { $0 + $1.weight }
-        if sum > 100 { action.problem(at: "weightedTargets", .mismatch(expected: "weights whose sum is at most 100", found: "\(sum)")) }
+        if sum > 100 { action.problem(at: ["weightedTargets"], .mismatch(expected: "weights whose sum is at most 100", found: "\(sum)")) }
         return targets
     }
 
@@ -124,7 +124,7 @@ extension PathMatch {
         object.exactlyOne(
             [
                 .init("exact", .string(1...255)) { .exact($0) },
-                .init("regex", .string(1...255)) { .regex($0) },
+                .init("regex", .regex(1...255)) { .regex($0) },
             ], none: "Either exact or regex for path must be specified")
     }
 }
@@ -145,7 +145,7 @@ extension HeaderMatch.Value {
             .init("exact", .string(1...255)) { .exact($0) },
             .init("prefix", .string(1...255)) { .prefix($0) },
             .init("suffix", .string(1...255)) { .suffix($0) },
-            .init("regex", .string(1...255)) { .regex($0) },
+            .init("regex", .regex(1...255)) { .regex($0) },
             .init("range", .object(range)),
         ])
     }
@@ -155,7 +155,8 @@ extension HeaderMatch.Value {
         let end = object.required("end", .anyInteger)
         guard let start, let end else { return nil }
         guard start < end else {
-            object.problem(at: "end", .mismatch(expected: "an integer above start (\(start)), which it does not include", found: "\(end)"))
+            object.problem(
+                at: ["end"], .mismatch(expected: "an integer above start (\(start)), which it does not include", found: "\(end)"))
             return nil
         }
         return .range(start: start, end: end)
