@@ -5,10 +5,10 @@ import Glibc
 /// An empty buffer owns nothing, so a connection at rest costs only the struct. Memory grows by doubling and is given back by
 /// `release()`; whoever appends bounds the size, not the buffer.
 @safe public struct ByteBuffer: ~Copyable {
-    private var base: UnsafeMutableRawPointer?
-    private var capacity = 0
-    private var start = 0
-    private var end = 0
+    @usableFromInline var base: UnsafeMutableRawPointer?
+    @usableFromInline var capacity = 0
+    @usableFromInline var start = 0
+    @usableFromInline var end = 0
 
     public init() {
         unsafe base = nil
@@ -24,8 +24,8 @@ import Glibc
         unsafe free(base)
     }
 
-    @inline(__always) public var count: Int { end &- start }
-    @inline(__always) public var isEmpty: Bool { end == start }
+    @inlinable @inline(__always) public var count: Int { end &- start }
+    @inlinable @inline(__always) public var isEmpty: Bool { end == start }
     public var allocatedBytes: Int { capacity }
 
     /// The bytes that are there.
@@ -44,6 +44,7 @@ import Glibc
     }
 
     /// The same without a closure: valid until the buffer next changes.
+    @inlinable
     public var unsafeBytes: UnsafeRawBufferPointer {
         unsafe UnsafeRawBufferPointer(start: base.map { unsafe UnsafeRawPointer($0 + start) }, count: end &- start)
     }
@@ -60,12 +61,13 @@ import Glibc
     }
 
     /// Makes room for `count` more bytes; moves or grows only if there is not enough at the end.
-    @inline(__always)
+    @inlinable @inline(__always)
     public mutating func reserve(_ count: Int) {
         if capacity &- end < count { makeRoom(count) }
     }
 
-    private mutating func makeRoom(_ count: Int) {
+    @inline(never) @usableFromInline
+    mutating func makeRoom(_ count: Int) {
         let held = self.count
         if start > 0, capacity &- held >= count, start >= held {
             if let base = unsafe base { unsafe memcpy(base, base + start, held) }
@@ -84,35 +86,39 @@ import Glibc
         end = held
     }
 
-    @inline(__always)
+    @inlinable @inline(__always)
     public mutating func append(_ byte: UInt8) {
         reserve(1)
         unsafe base.unsafelyUnwrapped.storeBytes(of: byte, toByteOffset: end, as: UInt8.self)
         end &+= 1
     }
 
-    @inline(__always)
+    @inlinable @inline(__always)
     public mutating func append(copying source: UnsafeRawPointer, count: Int) {
         guard count > 0 else { return }
         reserve(count)
-        unsafe memcpy(base.unsafelyUnwrapped + end, source, count)
+        unsafe (base.unsafelyUnwrapped + end).copyMemory(from: source, byteCount: count)
         end &+= count
     }
 
+    @inlinable
     public mutating func append(copying source: UnsafeRawBufferPointer) {
         guard let pointer = source.baseAddress else { return }
         unsafe append(copying: pointer, count: source.count)
     }
 
+    @inlinable
     public mutating func append(_ source: RawSpan) {
         unsafe source.withUnsafeBytes { unsafe append(copying: $0) }
     }
 
+    @inlinable
     public mutating func append(_ text: StaticString) {
         unsafe append(copying: UnsafeRawPointer(text.utf8Start), count: text.utf8CodeUnitCount)
     }
 
     /// A slice of an array: one bounds check, one copy.
+    @inlinable
     public mutating func append(_ array: [UInt8], _ range: Range<Int>) {
         precondition(range.lowerBound >= 0 && range.upperBound <= array.count, "range outside of the array")
         unsafe array.withUnsafeBytes { source in
@@ -121,6 +127,7 @@ import Glibc
         }
     }
 
+    @inlinable
     public mutating func append(_ array: [UInt8]) {
         append(array, 0..<array.count)
     }
@@ -141,6 +148,7 @@ import Glibc
         append(digitsOf: UInt64(number), radix: 16)
     }
 
+    @inline(__always)
     private mutating func append(digitsOf number: UInt64, radix: UInt64) {
         reserve(20)
         var width = 1
