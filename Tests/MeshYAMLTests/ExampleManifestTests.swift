@@ -12,3 +12,10 @@ struct ExampleManifestTests {
         #expect(!result.resources.all.isEmpty)
     }
 }
+
+@Test("The meshes of mesh-config load without a word", arguments: OurMeshes.names)
+func ourMeshes(name: String) {
+    let result = MeshLoader.load(paths: ["\(OurMeshes.directory)/\(name)"])
+    #expect(result.diagnostics.map(\.description) == [])
+    #expect(!result.resources.virtualNodes.isEmpty)
+}

@@ -45,13 +45,19 @@ enum Manifests {
     }
 }
 
+/// The meshes that this repository shows.
+enum OurMeshes {
+    static let directory = Examples.root.appendingPathComponent("mesh-config").path
+    static let names = ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).sorted()
+}
+
 /// The manifests that users of App Mesh had; they are kept beside the repository.
 enum Examples {
-    static let directory: String = {
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        return ProcessInfo.processInfo.environment["APPMESH_EXAMPLES"]
-            ?? root.deletingLastPathComponent().appendingPathComponent("shared/appmesh-examples").path
-    }()
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+
+    static let directory =
+        ProcessInfo.processInfo.environment["APPMESH_EXAMPLES"]
+        ?? root.deletingLastPathComponent().appendingPathComponent("shared/appmesh-examples").path
 
     static let names: [String] = {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []

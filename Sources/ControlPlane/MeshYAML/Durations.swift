@@ -1,6 +1,9 @@
 import Base
 
 extension FieldType where Value == Duration {
+    /// google.protobuf.Duration holds no more (10,000 years), so that no proxy ever did. Nobody behind this has to fear overflow.
+    fileprivate static var maxSeconds: Int { 315_576_000_000 }
+
     private static var example: String { "a duration such as 30s or {unit: s, value: 30}" }
 
     /// `{unit: s|ms, value: 30}`, App Mesh's form, or `1m30s`.
@@ -32,7 +35,7 @@ private enum DurationUnit: String, CaseIterable {
 extension Duration {
     fileprivate static func read(_ object: ObjectReader) -> Duration? {
         let unit = object.required("unit", .oneOf([DurationUnit.s, .ms]))
-        let value = object.required("value", .integer(atLeast: 0))
+        let value = object.required("value", .integer(0...FieldType<Duration>.maxSeconds * (unit == .ms ? 1_000 : 1)))
         guard let unit, let value else { return nil }
         return unit == .s ? .seconds(value) : .milliseconds(value)
     }
@@ -75,8 +78,9 @@ extension Duration {
             total += Int128(digits)! * scale * milliseconds
         }
         guard total % 1_000_000_000 == 0 else { throw .tooFine }
-        guard let milliseconds = Int64(exactly: total / 1_000_000_000) else { throw .tooLong }
-        self = .milliseconds(milliseconds)
+        let milliseconds = total / 1_000_000_000
+        guard milliseconds <= Int128(FieldType<Duration>.maxSeconds) * 1_000 else { throw .tooLong }
+        self = .milliseconds(Int64(milliseconds))
     }
 }
 

@@ -54,6 +54,8 @@ struct SyntaxProblem {
         case "found undefined alias": return "an alias without its anchor"
         case "found a tab character that violates indentation", "found a tab character where an indentation space is expected":
             return "a tab; YAML indents with spaces only"
+        case let problem where problem.hasPrefix("Maximum nesting level"):
+            return "more than \(YAMLStream.maxDepth) levels of lists and mappings"
         default: return problem + since
         }
     }
