@@ -50,6 +50,7 @@ extension MessageReader<Node.Fields> {
             return nil
         }
         func word(_ key: String) -> String { ours[key]?.string(.string_value) ?? "" }
+        guard !word("mesh").isEmpty, !word("name").isEmpty else { return nil }
         return (word("mesh"), word("role"), word("name"))
     }
 
