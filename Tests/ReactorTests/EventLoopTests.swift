@@ -21,6 +21,14 @@ private final class Collector: EventSource {
     }
 }
 
+private final class Counter: EventSource {
+    var count = 0
+
+    override func ready(_ readiness: Readiness) {
+        count += 1
+    }
+}
+
 @Suite struct EventLoopTests {
     @Test("Bytes sent over a connection arrive, and then its end")
     func connection() throws {
@@ -41,6 +49,27 @@ private final class Collector: EventSource {
         while !far.sawEnd { loop.turn(maximumWait: .seconds(5)) }
         loop.close(far)
         #expect(far.isClosed)
+    }
+
+    @Test("A watched descriptor is reported until it is forgotten, and stays open")
+    func watch() throws {
+        let loop = EventLoop()
+        let listener = try Socket.listen(on: SocketAddress(.loopbackV4, 0), reusePort: false)
+        defer { Socket.close(listener) }
+        let (near, _) = try Socket.connect(to: try #require(Socket.localAddress(listener)))
+        defer { Socket.close(near) }
+        let source = Counter(adopting: near)
+        try loop.watch(source, for: .writable)
+        for _ in 0..<2 { loop.turn(maximumWait: .seconds(5)) }
+        #expect(source.count == 2, "level-triggered: it is told again")
+        try loop.watch(source, for: .readable)
+        loop.turn(maximumWait: .zero)
+        #expect(source.count == 2, "nothing to read, and writing is of no interest any more")
+        try loop.watch(source, for: .writable)
+        loop.forget(source)
+        loop.turn(maximumWait: .zero)
+        #expect(source.count == 2 && source.isClosed)
+        #expect(Socket.localAddress(near) != nil, "its owner still has it")
     }
 
     @Test("A message posted from another thread wakes the loop")

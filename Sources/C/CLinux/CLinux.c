@@ -29,6 +29,8 @@ int clinux_epoll_modify(int epoll, int fd, uint32_t events, uint64_t token) {
     return checked(epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event));
 }
 
+int clinux_epoll_remove(int epoll, int fd) { return checked(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL)); }
+
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
     return checked(epoll_wait(epoll, events, count, timeout_ms));
 }

@@ -111,6 +111,18 @@ extension IPAddress: CustomStringConvertible {
     }
 }
 
+/// Version 4 before version 6, then by number.
+extension IPAddress: Comparable {
+    public static func < (left: IPAddress, right: IPAddress) -> Bool {
+        switch (left, right) {
+        case (.v4(let left), .v4(let right)): left < right
+        case (.v6(let high, let low), .v6(let otherHigh, let otherLow)): (high, low) < (otherHigh, otherLow)
+        case (.v4, .v6): true
+        case (.v6, .v4): false
+        }
+    }
+}
+
 /// An IP address and a port: what a socket is bound or connected to.
 public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     public var ip: IPAddress

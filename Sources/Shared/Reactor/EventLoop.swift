@@ -83,6 +83,12 @@ open class EventSource: Timed {
     ///
     /// With `isListener` it is level-triggered and for reading only, so that connections left in the queue are reported again.
     public func add(_ source: EventSource, isListener: Bool = false) throws(SystemError) {
+        try add(
+            source,
+            flags: isListener ? EPOLLIN.rawValue : EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue)
+    }
+
+    private func add(_ source: EventSource, flags: UInt32) throws(SystemError) {
         let index: Int32
         if let free = freeSlots.popLast() {
             index = free
@@ -90,7 +96,6 @@ open class EventSource: Timed {
             index = Int32(slots.count)
             slots.append(Slot(source: nil, generation: 0))
         }
-        let flags = isListener ? EPOLLIN.rawValue : EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         let token = UInt64(slots[Int(index)].generation) << 32 | UInt64(index)
         let result = clinux_epoll_add(epoll, source.descriptor, flags, token)
         guard result >= 0 else {
@@ -106,6 +111,10 @@ open class EventSource: Timed {
         guard source.descriptor >= 0 else { return }
         wheel.cancel(source)
         clinux_close(source.descriptor)
+        release(source)
+    }
+
+    private func release(_ source: EventSource) {
         source.descriptor = -1
         if source.slot >= 0 {
             slots[Int(source.slot)].source = nil
@@ -114,6 +123,22 @@ open class EventSource: Timed {
             source.slot = -1
         }
         closed.append(source)
+    }
+
+    /// Watches a source whose descriptor somebody else owns (a C library), level-triggered and only for `interest`, or changes what it is
+    /// watched for. It ends with `forget`, before the owner closes the descriptor.
+    public func watch(_ source: EventSource, for interest: Readiness) throws(SystemError) {
+        if source.slot < 0 { return try add(source, flags: interest.rawValue) }
+        let result = clinux_epoll_modify(epoll, source.descriptor, interest.rawValue, token(source))
+        guard result >= 0 else { throw SystemError(-result) }
+    }
+
+    /// Stops watching, and leaves the descriptor open: it belongs to somebody else. To the loop the source is closed.
+    public func forget(_ source: EventSource) {
+        guard source.descriptor >= 0 else { return }
+        wheel.cancel(source)
+        if source.slot >= 0 { _ = clinux_epoll_remove(epoll, source.descriptor) }
+        release(source)
     }
 
     /// Stops reporting a listener's waiting connections; they stay in the kernel's queue.

@@ -20,6 +20,7 @@ struct clinux_address {
 int clinux_epoll_create(void);
 int clinux_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
 int clinux_epoll_modify(int epoll, int fd, uint32_t events, uint64_t token);
+int clinux_epoll_remove(int epoll, int fd);
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms);
 uint64_t clinux_epoll_token(const struct epoll_event *event);
 
