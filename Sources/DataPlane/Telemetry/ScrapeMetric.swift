@@ -14,6 +14,12 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case ejectionsDetectedConsecutive5xx
     case ejectionsEnforcedConsecutive5xx
     case panicActive
+    // Labelled by name and lookup family.
+    case dnsAddresses
+    case dnsStale
+    case dnsAge
+    case dnsLookupsTotal
+    case dnsFailuresTotal
     // Labelled by cluster and address.
     case hostEjected
     case hostEjectionsTotal
@@ -79,6 +85,11 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
             Description(
                 family: "outrigger_panic_active", kind: .gauge, labels: ["cluster"], stat: "cluster.{}.panic_active",
                 help: "1 while health is ignored because too few endpoints are left.")
+        case .dnsAddresses: dns("addresses", .gauge, "Addresses that stand for the name.")
+        case .dnsStale: dns("stale", .gauge, "1 while lookups fail and the last good answer is kept.")
+        case .dnsAge: dns("age_seconds", .gauge, "Seconds since the last good answer.")
+        case .dnsLookupsTotal: dns("lookups_total", .counter, "Lookups that came to an end.")
+        case .dnsFailuresTotal: dns("failures_total", .counter, "Lookups that failed, by reason.", labels: ["name", "family", "reason"])
         case .hostEjected: host("ejected", .gauge, "1 while the endpoint is ejected.")
         case .hostEjectionsTotal: host("ejections_total", .counter, "Ejections of the endpoint.")
         case .hostWeight: host("weight", .gauge, "Weight of the endpoint in balancing.")
@@ -123,6 +134,12 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     private func host(_ name: String, _ kind: Kind, _ help: String) -> Description {
         Description(
             family: "outrigger_host_" + name, kind: kind, labels: ["cluster", "address"], stat: "cluster.{}.host.{}." + name, help: help)
+    }
+
+    private func dns(_ name: String, _ kind: Kind, _ help: String, labels: [String] = ["name", "family"]) -> Description {
+        Description(
+            family: "outrigger_dns_" + name, kind: kind, labels: labels,
+            stat: "dns.{}.{}." + (labels.count > 2 ? name + ".{}" : name), help: help)
     }
 
     private func server(_ name: String, _ kind: Kind, _ help: String) -> Description {
