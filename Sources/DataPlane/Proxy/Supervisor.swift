@@ -51,6 +51,8 @@ final class Supervisor {
         builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
         discovery = DNSDiscovery(loop: loop) { [unowned self] cluster in announce(cluster) }
+        let board = discovery.board
+        registry.addProvider { samples in board.scrape(into: &samples, now: Clock.now()) }
     }
 
     var workerCount: Int { workers.count }
