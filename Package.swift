@@ -92,7 +92,7 @@ let package = Package(
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
-        tests("MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ProxyConfig", "Base"]),
+        tests("MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ProxyConfig", "Base"], exclude: ["Golden"]),
         tests("ArchitectureTests", []),
         tests("Integration", ["XDSWire", "ProxyConfig", "Base"]),
     ],

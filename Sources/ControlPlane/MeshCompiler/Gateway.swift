@@ -110,7 +110,7 @@ extension Compilation {
                 fail(
                     route.key,
                     "the pattern \(error.pattern) of route \(planned.route.name) of \(service.key.qualified) cannot be joined with this "
-                        + "route's rewrite; write it without a group or class at its beginning, or match by prefix"
+                        + "route's rewrite; write it without a counted repetition or flag at its beginning, or match by prefix"
                 )
                 continue
             }

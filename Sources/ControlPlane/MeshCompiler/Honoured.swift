@@ -12,10 +12,10 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(feature: "TLS towards callers", consequence: "the listener is not opened, never served in plaintext") { snapshot in
+            Missing(feature: "TLS towards callers", consequence: "no connection is served so, nor as plaintext where TLS is a must") { snapshot in
                 snapshot.listeners.filter { $0.filterChains.contains { $0.tls != nil } }.map(\.name)
             },
-            Missing(feature: "TLS towards endpoints", consequence: "requests to the cluster fail, none is sent in plaintext") { snapshot in
+            Missing(feature: "TLS towards endpoints", consequence: "requests fail, or go as plaintext where enforce is false") { snapshot in
                 snapshot.clusters.filter { $0.tls != nil }.map(\.name)
             },
             Missing(feature: "HTTP/2 and gRPC from callers", consequence: "only HTTP/1.1 is understood") { snapshot in

@@ -120,16 +120,19 @@ extension RouteMatch.Path {
     }
 }
 
-/// Takes a known beginning off a pattern (Brzozowski's derivative by a string), for the patterns that people write for paths.
+/// Takes a known beginning off a pattern: Brzozowski's derivative by a string.
 enum RegexDerivative {
+    /// Deeper nesting, or a repetition of what may be empty, is not taken apart.
+    private static let maxDepth = 32
+
     /// Patterns whose union matches exactly the rests `r` for which `pattern` matches `beginning + r`. Empty: there are none.
-    /// Nil: the pattern begins with something that this does not take apart (a group, a class, a counted repetition).
+    /// Nil: the pattern begins with something that this does not take apart (a counted repetition, an assertion, a flag).
     static func of(_ pattern: String, by beginning: String) -> [String]? {
         guard var patterns = alternatives(pattern) else { return nil }
         for character in beginning {
             var next: [String] = []
             for pattern in patterns {
-                guard let rests = derivative(pattern[...], character) else { return nil }
+                guard let rests = derivative(pattern[...], character, depth: 0) else { return nil }
                 for rest in rests where !next.contains(rest) { next.append(rest) }
             }
             patterns = next
@@ -147,64 +150,103 @@ enum RegexDerivative {
         return quoted
     }
 
-    /// Splits at the `|` that stand in no group and no class; nil where the parentheses do not pair.
-    private static func alternatives(_ pattern: String) -> [String]? {
-        var parts = [""]
-        var depth = 0
-        var isInClass = false
-        var isEscaped = false
-        for character in pattern {
-            if isEscaped {
-                isEscaped = false
-            } else if character == "\\" {
-                isEscaped = true
-            } else if isInClass {
-                isInClass = character != "]"
-            } else if character == "[" {
-                isInClass = true
-            } else if character == "(" {
-                depth += 1
-            } else if character == ")" {
-                depth -= 1
-            } else if character == "|", depth == 0 {
-                parts.append("")
-                continue
+    /// Splits at the `|` that stand in no group and no class; nil where brackets do not pair.
+    private static func alternatives(_ pattern: some StringProtocol) -> [String]? {
+        var parts: [String] = []
+        var start = pattern.startIndex
+        var index = start
+        while index < pattern.endIndex {
+            guard pattern[index] != ")", let end = endOfAtom(pattern, index) else { return nil }
+            if pattern[index] == "|" {
+                parts.append(String(pattern[start..<index]))
+                start = end
             }
-            parts[parts.count - 1].append(character)
+            index = end
         }
-        return depth == 0 && !isInClass && !isEscaped ? parts : nil
+        return parts + [String(pattern[start...])]
+    }
+
+    /// Where the character, escape, class or group that begins at `start` ends; nil where it does not.
+    private static func endOfAtom(_ pattern: some StringProtocol, _ start: String.Index) -> String.Index? {
+        var index = pattern.index(after: start)
+        switch pattern[start] {
+        case "\\":
+            return index < pattern.endIndex ? pattern.index(after: index) : nil
+        case "[":
+            if index < pattern.endIndex, pattern[index] == "^" { index = pattern.index(after: index) }
+            // A bracket that comes first stands for itself.
+            var isFirst = true
+            while index < pattern.endIndex, isFirst || pattern[index] != "]" {
+                isFirst = false
+                if pattern[index] == "\\" { index = pattern.index(after: index) }
+                guard index < pattern.endIndex else { return nil }
+                index = pattern.index(after: index)
+            }
+            return index < pattern.endIndex ? pattern.index(after: index) : nil
+        case "(":
+            while index < pattern.endIndex, pattern[index] != ")" {
+                guard let end = endOfAtom(pattern, index) else { return nil }
+                index = end
+            }
+            return index < pattern.endIndex ? pattern.index(after: index) : nil
+        default:
+            return index
+        }
     }
 
     /// Of a pattern without alternatives of its own, by one character.
-    private static func derivative(_ pattern: Substring, _ character: Character) -> [String]? {
-        var rest = pattern
-        if rest.first == "^" { rest.removeFirst() }  // Matches are of the whole path anyway.
-        guard let first = rest.popFirst() else { return [] }
-        let matches: Bool
-        switch first {
-        case "$": return rest.isEmpty ? [] : nil
-        case ".": matches = true
-        case "\\":
-            // Letters and digits are classes and assertions (\d, \b); all else is itself.
-            guard let literal = rest.popFirst(), !literal.isLetter, !literal.isNumber else { return nil }
-            matches = literal == character
-        case "(", "[", "{", "*", "+", "?": return nil
-        default: matches = first == character
+    private static func derivative(_ pattern: Substring, _ character: Character, depth: Int) -> [String]? {
+        guard depth < maxDepth else { return nil }
+        // Matches are of the whole path anyway.
+        let pattern = pattern.first == "^" ? pattern.dropFirst() : pattern
+        guard let first = pattern.first else { return [] }
+        if first == "$" { return pattern.count == 1 ? [] : nil }
+        guard !"*+?{".contains(first), let end = endOfAtom(pattern, pattern.startIndex) else { return nil }
+        let atom = pattern[..<end]
+        var rest = pattern[end...]
+        var quantifier: Character?
+        if let next = rest.first, "*+?{".contains(next) {
+            guard next != "{" else { return nil }
+            quantifier = rest.removeFirst()
+            if rest.first == "?" || rest.first == "+" { rest.removeFirst() }  // Lazy or greedy: the same paths match.
         }
-        let atom = String(pattern.dropFirst(pattern.first == "^" ? 1 : 0).dropLast(rest.count))
-        guard let quantifier = rest.first, "*+?{".contains(quantifier) else { return matches ? [String(rest)] : [] }
-        guard quantifier != "{" else { return nil }
-        rest.removeFirst()
-        if rest.first == "?" || rest.first == "+" { rest.removeFirst() }  // Lazy or greedy: the same paths match.
-        switch quantifier {
-        case "?":
-            guard let without = derivative(rest, character) else { return nil }
-            return (matches ? [String(rest)] : []) + without
-        case "+":
-            return matches ? ["\(atom)*\(rest)"] : []
-        default:
-            guard let without = derivative(rest, character) else { return nil }
-            return (matches ? ["\(atom)*\(rest)"] : []) + without
+        // What follows once the atom has taken the character.
+        let after = quantifier == "*" || quantifier == "+" ? "\(atom)*\(rest)" : String(rest)
+        guard let taken = taken(atom, after, character, depth) else { return nil }
+        guard quantifier == "?" || quantifier == "*" else { return taken }
+        guard let without = derivative(rest, character, depth: depth + 1) else { return nil }
+        return taken + without
+    }
+
+    private static func taken(_ atom: Substring, _ after: String, _ character: Character, _ depth: Int) -> [String]? {
+        guard atom.first == "(" else {
+            guard let matches = matches(atom, character) else { return nil }
+            return matches ? [after] : []
+        }
+        var inner = atom.dropFirst().dropLast()
+        if inner.first == "?" {
+            guard inner.hasPrefix("?:") else { return nil }  // Flags and names.
+            inner = inner.dropFirst(2)
+        }
+        guard let alternatives = alternatives(inner) else { return nil }
+        var found: [String] = []
+        for alternative in alternatives {
+            guard let rests = derivative("\(alternative)\(after)"[...], character, depth: depth + 1) else { return nil }
+            found += rests
+        }
+        return found
+    }
+
+    /// Whether an atom that stands for one character stands for this one.
+    private static func matches(_ atom: Substring, _ character: Character) -> Bool? {
+        switch atom.first {
+        case ".": return true
+        case "[": return (try? Regex(String(atom))).map { (try? $0.wholeMatch(in: String(character))) != nil }
+        case "\\":
+            guard let escaped = atom.last, escaped.isLetter || escaped.isNumber else { return atom.last == character }
+            guard "dDwWsS".contains(escaped) else { return nil }
+            return (try? Regex(String(atom))).map { (try? $0.wholeMatch(in: String(character))) != nil }
+        default: return atom.first == character
         }
     }
 }

@@ -1,0 +1,106 @@
+import Base
+import MeshModel
+import ProxyConfig
+import Testing
+
+@testable import MeshCompiler
+
+@Suite("The inbound side of a node")
+struct InboundTests {
+    @Test("Without a Sidecar: 15000, then 15002 and up, for interception to lead to; the application on its own port")
+    func defaults() throws {
+        let node = try Fixture.compile(
+            [
+                """
+                kind: VirtualNode
+                metadata: {name: a}
+                spec:
+                  serviceDiscovery: {dns: {hostname: a.example}}
+                  listeners: [{portMapping: {port: 1, protocol: http}}, {portMapping: {port: 2, protocol: tcp}}, {portMapping: {port: 3, protocol: http}}]
+                """
+            ], node: "a")
+        #expect(
+            node.snapshot.listeners.map(\.name) == ["lds_ingress_0.0.0.0_15000", "lds_ingress_0.0.0.0_15002", "lds_ingress_0.0.0.0_15003"])
+        #expect(node.snapshot.routeConfigurations.map(\.name) == ["rds_ingress_http_1", "rds_ingress_http_3"])
+        let app = try node.cluster("cds_ingress_m_a_default_tcp_2")
+        #expect(app.connectTimeout == .milliseconds(250))
+        #expect(
+            app.discovery
+                == .fixed(
+                    ClusterLoadAssignment(
+                        clusterName: app.name, localities: [LocalityEndpoints(endpoints: [Endpoint(host: .ip(.loopbackV4), port: 2)])])))
+        #expect(node.defaults.contains("listeners[lds_ingress_0.0.0.0_15002].address: 0.0.0.0:15002"))
+        #expect(node.defaults.contains("clusters[cds_ingress_m_a_default_tcp_2].endpoints[0].address: 127.0.0.1:2"))
+    }
+
+    @Test("A Sidecar says where the listener and the application are")
+    func sidecar() throws {
+        let sidecar = """
+            kind: Sidecar
+            metadata: {name: a}
+            spec:
+              virtualNodeRef: {name: a}
+              inbound: [{port: 8080, bind: '10.0.0.1:80', app: '127.0.0.1:3000'}]
+              admin: {address: '127.0.0.1:1'}
+              workers: 4
+              drainTime: 3s
+              exposeReplyDetails: true
+              outlierEventLog: {path: /tmp/o}
+              accessLog: {path: /tmp/a}
+            """
+        let node = try Fixture.compile([Fixture.node("a"), sidecar], node: "a")
+        #expect(node.snapshot.listeners.map(\.address.description) == ["10.0.0.1:80"])
+        #expect(
+            node.snapshot.process
+                == ProcessSettings(
+                    adminAddress: SocketAddress(.loopbackV4, 1), workers: 4, drainTime: .seconds(3), exposeReplyDetails: true,
+                    outlierEventLogPath: "/tmp/o"))
+        guard case .http(let manager) = node.snapshot.listeners[0].filterChains[0].filter else { throw Unexpected(text: "no manager") }
+        #expect(manager.accessLogs == [AccessLog(path: "/tmp/a")])
+        #expect(manager.statPrefix == "ingress")
+        #expect(!manager.isEdge)
+        #expect(!node.defaults.contains { $0.contains("address") || $0.contains("drain_time") })
+    }
+
+    @Test(
+        "A listener's timeouts and connection pool hold on the way to the application",
+        arguments: [
+            ("http", "", .seconds(15), .seconds(300), CircuitBreakers()),
+            ("http", "timeout: {http: {perRequest: 1m, idle: 0s}}", .seconds(60), nil, CircuitBreakers()),
+            (
+                "http", "connectionPool: {http: {maxConnections: 5, maxPendingRequests: 6}}", .seconds(15), .seconds(300),
+                CircuitBreakers(maxConnections: 5, maxPendingRequests: 6)
+            ),
+            ("http2", "connectionPool: {http2: {maxRequests: 7}}", .seconds(15), .seconds(300), CircuitBreakers(maxRequests: 7)),
+            ("grpc", "connectionPool: {grpc: {maxRequests: 8}}", .seconds(15), .seconds(300), CircuitBreakers(maxRequests: 8)),
+        ] as [(String, String, Duration?, Duration?, CircuitBreakers)])
+    func policies(portProtocol: String, rest: String, request: Duration?, idle: Duration?, breakers: CircuitBreakers) throws {
+        let node = try Fixture.compile([Fixture.node("a", rest, protocol: portProtocol)], node: "a")
+        let action = try node.forward("ingress")
+        #expect(action.timeout == request)
+        #expect(action.idleTimeout == idle)
+        #expect(action.retryPolicy == nil)
+        #expect(try node.cluster("cds_ingress_m_a_default_\(portProtocol)_8080").circuitBreakers == breakers)
+    }
+
+    @Test("The tutorial's listener without a port opens nothing; its policies hold for callers, on every port")
+    func policyOnly() throws {
+        let tutorial = """
+            kind: VirtualNode
+            metadata: {name: a}
+            spec:
+              serviceDiscovery: {dns: {hostname: a.example}}
+              listeners: [{outlierDetection: {maxServerErrors: 5, interval: 30s, baseEjectionDuration: 15s, maxEjectionPercent: 50}}]
+            """
+        #expect(try Fixture.compile([tutorial], node: "a").snapshot.listeners == [])
+        let caller = try Fixture.compile([
+            Fixture.caller, Fixture.service, Fixture.router(Fixture.route("r", "prefix: /"), port: 7), tutorial,
+        ])
+        let cluster = try caller.cluster("cds_egress_m_a_default_http_7")
+        #expect(
+            cluster.outlierDetection
+                == OutlierDetection(
+                    consecutive5xx: 5, interval: .seconds(30), baseEjectionTime: .seconds(15), maxEjectionTime: .seconds(300),
+                    maxEjectionPercent: 50))
+    }
+}
