@@ -71,13 +71,17 @@ struct ClusterTests {
         metadata: {name: set}
         spec:
           virtualNodeRef: {name: a}
-          endpoints: [{address: 10.0.0.2, zone: b}, {address: 10.0.0.1, port: 81, weight: 3, zone: a}, {address: 10.0.0.1, zone: a}, {address: 10.0.0.3}]
+          endpoints:
+          - {address: 10.0.0.2, zone: b}
+          - {address: 10.0.0.1, port: 81, weight: 3, zone: a}
+          - {address: 10.0.0.1, zone: a}
+          - {address: 10.0.0.3}
         """
 
     @Test("An EndpointSet alone is EDS, by zone and address; a zone weighs what its endpoints weigh")
     func endpointSet() throws {
         let node =
-            "kind: VirtualNode\nmetadata: {name: a}\nspec: {serviceDiscovery: {awsCloudMap: {namespaceName: n, serviceName: s}}, listeners: [{portMapping: {port: 8080, protocol: http}}]}"
+            self.node("awsCloudMap: {namespaceName: n, serviceName: s}")
         let (cluster, compiled) = try cluster(node, [Self.endpoints])
         #expect(cluster.discovery == .eds(serviceName: Self.name))
         func ip(_ last: UInt32) -> Endpoint.Host { .ip(.v4(0x0a00_0000 + last)) }
@@ -108,7 +112,8 @@ struct ClusterTests {
     @Test("Health checks and outlier detection of the callee's listener run at the caller")
     func checks() throws {
         let policies = """
-            healthCheck: {protocol: http, path: /ping, port: 8080, healthyThreshold: 2, unhealthyThreshold: 3, intervalMillis: 5000, timeoutMillis: 2000}, \
+            healthCheck: {protocol: http, path: /ping, port: 8080, healthyThreshold: 2, unhealthyThreshold: 3, \
+            intervalMillis: 5000, timeoutMillis: 2000}, \
             outlierDetection: {maxServerErrors: 3, interval: 10s, baseEjectionDuration: 10m, maxEjectionPercent: 100}
             """
         let (cluster, _) = try cluster(Fixture.node("a", policies))
@@ -142,7 +147,9 @@ struct TLSTests {
         let caller = """
             kind: VirtualNode
             metadata: {name: calls}
-            spec: {backends: [{virtualService: {virtualServiceRef: {name: svc}}}]\(policy.isEmpty ? "" : ", backendDefaults: {clientPolicy: {tls: {\(policy)}}}")}
+            spec:
+              backends: [{virtualService: {virtualServiceRef: {name: svc}}}]
+              \(policy.isEmpty ? "" : "backendDefaults: {clientPolicy: {tls: {\(policy)}}}")
             """
         let node = try Fixture.compile(
             [caller, Fixture.service, Fixture.router(Fixture.route("r", "prefix: /")), Fixture.node("a", listener)] + more)
@@ -196,7 +203,9 @@ struct TLSTests {
         let sidecar = """
             kind: Sidecar
             metadata: {name: calls}
-            spec: {virtualNodeRef: {name: calls}, authorities: [{arn: 'arn:aws:acm-pca:eu-west-1:000000000000:certificate-authority/a', certificateChain: /ca}]}
+            spec:
+              virtualNodeRef: {name: calls}
+              authorities: [{arn: 'arn:aws:acm-pca:eu-west-1:000000000000:certificate-authority/a', certificateChain: /ca}]
             """
         let policy =
             "validation: {trust: {acm: {certificateAuthorityARNs: ['arn:aws:acm-pca:eu-west-1:000000000000:certificate-authority/a']}}}"

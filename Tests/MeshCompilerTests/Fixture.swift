@@ -47,20 +47,21 @@ enum Fixture {
         """
     }
 
+    static let toA = "weightedTargets: [{virtualNodeRef: {name: a}, weight: 1}]"
+
     /// A route to the node `a`, with more fields of the route in `rest`.
     static func route(_ name: String, _ match: String, priority: Int? = nil, _ rest: String = "") -> String {
         let first = priority.map { "priority: \($0), " } ?? ""
         let more = rest.isEmpty ? "" : ", \(rest)"
-        return
-            "{name: \(name), \(first)httpRoute: {match: {\(match)}, action: {weightedTargets: [{virtualNodeRef: {name: a}, weight: 1}]}\(more)}}"
+        return "{name: \(name), \(first)httpRoute: {match: {\(match)}, action: {\(toA)}\(more)}}"
     }
 
     static func load(_ documents: [String], mesh: String = Fixture.mesh) throws -> MeshResources {
         let ours = ["Sidecar", "EndpointSet"]
         let text = ([mesh] + documents).filter { !$0.isEmpty }.map { document in
             let kind = document.split(separator: "\n").first { $0.hasPrefix("kind: ") }?.dropFirst(6) ?? ""
-            return
-                "apiVersion: \(ours.contains(String(kind)) ? "outrigger/v1" : kind == "Namespace" ? "v1" : "appmesh.k8s.aws/v1beta2")\n\(document)"
+            let group = ours.contains(String(kind)) ? "outrigger/v1" : kind == "Namespace" ? "v1" : "appmesh.k8s.aws/v1beta2"
+            return "apiVersion: \(group)\n\(document)"
         }.joined(separator: "\n---\n")
         let result = MeshLoader.load(paths: ["-"], standardInput: text)
         let errors = result.diagnostics.filter { $0.severity == .error }.map(\.description)

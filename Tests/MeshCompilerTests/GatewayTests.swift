@@ -194,7 +194,7 @@ struct GatewayTests {
     @Test("gRPC: by service, path kept, authority rewritten")
     func grpc() throws {
         let gateway =
-            "kind: VirtualGateway\nmetadata: {name: edge}\nspec: {namespaceSelector: {}, listeners: [{portMapping: {port: 1, protocol: grpc}}]}"
+            Self.gateway.replacing("http", with: "grpc")
         let route = """
             kind: GatewayRoute
             metadata: {name: g}
@@ -206,7 +206,7 @@ struct GatewayTests {
         let behind = [
             Fixture.service,
             Fixture.router(
-                "{name: r, grpcRoute: {match: {serviceName: p.S, methodName: M}, action: {weightedTargets: [{virtualNodeRef: {name: a}, weight: 1}]}}}",
+                "{name: r, grpcRoute: {match: {serviceName: p.S, methodName: M}, action: {\(Fixture.toA)}}}",
                 protocol: "grpc"),
             Fixture.node("a", protocol: "grpc"),
         ]

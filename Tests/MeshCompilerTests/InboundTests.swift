@@ -16,7 +16,10 @@ struct InboundTests {
                 metadata: {name: a}
                 spec:
                   serviceDiscovery: {dns: {hostname: a.example}}
-                  listeners: [{portMapping: {port: 1, protocol: http}}, {portMapping: {port: 2, protocol: tcp}}, {portMapping: {port: 3, protocol: http}}]
+                  listeners:
+                  - {portMapping: {port: 1, protocol: http}}
+                  - {portMapping: {port: 2, protocol: tcp}}
+                  - {portMapping: {port: 3, protocol: http}}
                 """
             ], node: "a")
         #expect(

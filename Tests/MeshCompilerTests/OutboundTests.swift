@@ -114,7 +114,8 @@ struct OutboundTests {
         #expect(node.remarks == ["VirtualService/svc spec.provider: there is none: calls to svc.default get 404"])
         #expect(
             try Fixture.compile([Fixture.caller]).remarks == [
-                "VirtualNode/calls spec.backends[0].virtualService: VirtualService/svc in namespace \"default\" is unknown: calls to it get 404"
+                "VirtualNode/calls spec.backends[0].virtualService: VirtualService/svc in namespace \"default\" "
+                    + "is unknown: calls to it get 404"
             ])
     }
 
@@ -172,7 +173,8 @@ struct OutboundTests {
         let errors = try Fixture.errors(services + [caller, Fixture.node("a", port: 5432, protocol: "tcp")])
         #expect(
             errors == [
-                "VirtualNode/calls : two listeners would both bind 127.0.0.1:5432; give them addresses of their own in a Sidecar (outrigger/v1)"
+                "VirtualNode/calls : two listeners would both bind 127.0.0.1:5432; "
+                    + "give them addresses of their own in a Sidecar (outrigger/v1)"
             ])
     }
 }

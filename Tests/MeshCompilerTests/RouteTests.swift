@@ -155,7 +155,8 @@ struct RouteTests {
         let node = try Fixture.compile(documents + [Fixture.node("a")])
         #expect(
             node.remarks == [
-                "VirtualRouter/router spec.routes[0].timeout.perRequest: 20s here, but listener 8080 of VirtualNode/a in namespace \"default\" "
+                "VirtualRouter/router spec.routes[0].timeout.perRequest: 20s here, but listener 8080 of "
+                    + "VirtualNode/a in namespace \"default\" "
                     + "ends requests after 15s, the App Mesh default"
             ])
         #expect(node.warnings.first { $0.path.hasPrefix("VirtualRouter") }?.location?.line != nil)

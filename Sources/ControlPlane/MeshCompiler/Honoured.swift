@@ -12,7 +12,8 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(feature: "TLS towards callers", consequence: "no connection is served so, nor as plaintext where TLS is a must") { snapshot in
+            Missing(feature: "TLS towards callers", consequence: "no connection is served so, nor as plaintext where TLS is a must") {
+                snapshot in
                 snapshot.listeners.filter { $0.filterChains.contains { $0.tls != nil } }.map(\.name)
             },
             Missing(feature: "TLS towards endpoints", consequence: "requests fail, or go as plaintext where enforce is false") { snapshot in

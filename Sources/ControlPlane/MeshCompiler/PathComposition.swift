@@ -15,7 +15,7 @@ enum GatewayPath: Hashable {
 
 /// Two passes in one. App Mesh's gateway matched and rewrote a request, sent it to itself, and there the service's router matched what
 /// the first pass had made of it. We compose both matches when we compile: the proxy looks once and forwards once.
-/// The reasons: docs/decisions/0010-gateway-routes-are-composed.md.
+/// The reasons: docs/decisions/0012-gateway-routes-are-composed.md.
 struct PathComposition: Hashable {
     var path: RouteMatch.Path
     /// What the path alone cannot say: conditions on `:path`.
