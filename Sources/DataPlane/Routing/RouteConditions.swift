@@ -42,6 +42,8 @@ struct RouteConditions: Sendable {
             case suffix(Text)
             case regex(Int)
             case range(Int64, Int64)
+
+            var asksForPresence: Bool { if case .present = self { true } else { false } }
         }
 
         var source: Source
@@ -102,13 +104,13 @@ struct RouteConditions: Sendable {
         case .method:
             return holds(header, bytes, head.methodRange) != header.isInverted
         case .authority:
-            return holds(header, bytes, head.authority) != header.isInverted
+            return holds(header, bytes, head.authority)
         case .path:
-            return holds(header, bytes, head.target) != header.isInverted
+            return holds(header, bytes, head.target)
         case .known, .named:
             let (value, count) = lookUp(header.source, fields, bytes)
-            // The contract of HeaderMatcher: where the header is missing the condition does not hold, and inverted it does.
-            if count == 0 { return header.isInverted }
+            // As in Envoy: a missing header fails the matcher even where it is inverted, unless presence is what it asks for.
+            if count == 0 { return header.isInverted && header.condition.asksForPresence }
             if count == 1 { return self.condition(header.condition, bytes, value) != header.isInverted }
             return joined(header, fields, bytes) != header.isInverted
         }
@@ -116,7 +118,8 @@ struct RouteConditions: Sendable {
 
     /// A pseudo-header; an empty one is missing.
     private func holds(_ header: Header, _ bytes: Span<UInt8>, _ value: Range<Int>) -> Bool {
-        !value.isEmpty && condition(header.condition, bytes, value)
+        if value.isEmpty { return header.isInverted && header.condition.asksForPresence }
+        return condition(header.condition, bytes, value) != header.isInverted
     }
 
     /// The first value of a field, and how often the field is there.

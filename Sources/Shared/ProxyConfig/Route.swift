@@ -80,7 +80,7 @@ public struct HeaderMatcher: Hashable, Sendable {
     /// In lower case.
     public var name: String
     public var condition: Condition
-    /// The matcher holds where the condition does not. Envoy: a missing header never matches, so it does when inverted.
+    /// The matcher holds where the condition does not. A missing header fails it either way, as in Envoy, unless the condition is `present`.
     public var isInverted: Bool
 
     public init(name: String, condition: Condition, isInverted: Bool = false) {
