@@ -53,6 +53,7 @@ let package = Package(
         shared("HTTP1", ["HTTP", "Base"]),
         shared("ProxyConfig", ["Base"]),
         shared("XDSWire", ["ProxyConfig", "Base"]),
+        shared("ConfigText", ["ProxyConfig", "Base"]),
         shared("Reactor", ["CLinux", "Base"]),
 
         // The data plane: decisions first, then what touches sockets, then what joins them.
@@ -63,7 +64,10 @@ let package = Package(
         dataPlane("Resolver", ["CCares", "Reactor", "Base"]),
         dataPlane(
             "Proxy",
-            ["HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ProxyConfig", "Base"]),
+            [
+                "HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ConfigText",
+                "ProxyConfig", "Base",
+            ]),
         .executableTarget(
             name: "outrigger-proxy", dependencies: ["Proxy"], path: "Sources/DataPlane/outrigger-proxy", swiftSettings: lean,
             linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]),
@@ -71,11 +75,11 @@ let package = Package(
         // The mesh: its resources, their YAML, and the compiler from App Mesh to snapshots.
         controlPlane("MeshModel", ["Base"]),
         controlPlane("MeshYAML", ["MeshModel", "Routing", "Base", .product(name: "Yams", package: "Yams")]),
-        controlPlane("MeshCompiler", ["MeshModel", "ProxyConfig", "Base"]),
+        controlPlane("MeshCompiler", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
         .executableTarget(
             name: "outrigger",
             dependencies: [
-                "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ProxyConfig", "Base",
+                "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CLI/outrigger", swiftSettings: strict),

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Base
+import ConfigText
 import MeshCompiler
 import MeshModel
 import MeshYAML

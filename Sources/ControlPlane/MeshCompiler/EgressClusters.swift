@@ -1,4 +1,5 @@
 import Base
+import ConfigText
 import MeshModel
 import ProxyConfig
 
@@ -189,16 +190,5 @@ extension DNSOptions.Family {
             case .v4Preferred: .v4Preferred
             case .v6Preferred: .v6Preferred
             }
-    }
-
-    /// dns_lookup_family, in Envoy's words.
-    var xDSName: String {
-        switch self {
-        case .v4Only: "V4_ONLY"
-        case .v6Only: "V6_ONLY"
-        case .v4Preferred: "V4_PREFERRED"
-        case .v6Preferred: "AUTO"
-        case .all: "ALL"
-        }
     }
 }

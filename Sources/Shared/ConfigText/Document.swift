@@ -14,7 +14,7 @@ public indirect enum Document {
     public static func number(_ value: some BinaryInteger) -> Document { .number(String(value)) }
 
     /// Nil for an empty list, which then is not shown.
-    static func nonEmpty(_ values: [Document]) -> Document? { values.isEmpty ? nil : .list(values) }
+    public static func nonEmpty(_ values: [Document]) -> Document? { values.isEmpty ? nil : .list(values) }
 
     /// What tells the elements of a list apart.
     fileprivate var name: String? {
@@ -37,17 +37,18 @@ public indirect enum Document {
 // MARK: YAML
 
 /// Writes a document as YAML, with remarks at the end of the lines that they are about.
-struct YAMLWriter {
-    /// By path: `clusters[NAME].connect_timeout`.
-    var remarks: [String: String]
-    private(set) var text = ""
-    private(set) var usedRemarks: Set<String> = []
+public struct YAMLWriter {
+    private let remarks: [String: String]
+    public private(set) var text = ""
+    /// The paths whose remarks have found their line.
+    public private(set) var usedRemarks: Set<String> = []
 
-    init(remarks: [String: String] = [:]) {
+    /// - Parameter remarks: by path: `clusters[NAME].connect_timeout`.
+    public init(remarks: [String: String] = [:]) {
         self.remarks = remarks
     }
 
-    mutating func write(_ document: Document) {
+    public mutating func write(_ document: Document) {
         write(document, path: "", indent: 0)
     }
 
