@@ -67,13 +67,13 @@ final class WorkerCluster {
         for host in known.values { host.leave() }
         hostsByIndex = Array(repeating: nil, count: table.indexBound)
         for host in hosts { hostsByIndex[host.index] = host }
-        refreshEligibility(epoch: shared.detector.epoch)
+        refreshEligibility(epoch: shared.detector.epoch, random: &worker.random)
     }
 
-    private func refreshEligibility(epoch: UInt64) {
+    private func refreshEligibility(epoch: UInt64, random: inout SeededRandom) {
         seenEpoch = epoch
         let hosts = hostsByIndex
-        table.updateEligibility(random: &worker.random) { index in hosts[index].map { !$0.shared.health.isEjected } ?? false }
+        table.updateEligibility(random: &random) { index in hosts[index].map { !$0.shared.health.isEjected } ?? false }
         for change in table.takePanicChanges() {
             shared.detector.recordPanic(
                 change.isOn, priority: change.priority, available: change.available, total: change.total, epoch: epoch, now: worker.loop.now
@@ -84,7 +84,7 @@ final class WorkerCluster {
     /// The endpoint for the next attempt; nil if there is none to be had.
     func pick(random: inout SeededRandom) -> WorkerHost? {
         let epoch = shared.detector.epoch
-        if epoch != seenEpoch { refreshEligibility(epoch: epoch) }
+        if epoch != seenEpoch { refreshEligibility(epoch: epoch, random: &random) }
         guard let pick = table.pick(random: &random) else { return nil }
         if pick.isPanic { stats.lbHealthyPanic.increment() }
         return hostsByIndex[pick.index]
