@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -222,3 +223,8 @@ const char *clinux_error_text(int error) {
     return text ? text : "unknown error";
 }
 void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+struct clinux_heap clinux_heap(void) {
+    struct mallinfo2 info = mallinfo2();
+    return (struct clinux_heap){.in_use = info.uordblks, .free = info.fordblks, .mapped = info.hblkhd};
+}

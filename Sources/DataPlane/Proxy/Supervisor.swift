@@ -21,7 +21,11 @@ final class Supervisor {
     private(set) var state = ProxyState.initializing
     /// The last configuration that was refused, and why; nil once a good one came.
     private(set) var rejection: (version: String, reason: String)?
-    private(set) var appliedAt = Instant.never
+    /// When the last worker took the running snapshot over; nil while some have not.
+    private(set) var appliedAt: Instant?
+    /// Snapshots taken and refused since the start.
+    private(set) var applications: UInt64 = 0
+    private(set) var rejections: UInt64 = 0
 
     private let inbox: Mailbox<SupervisorMessage>
     private let workers: [Mailbox<WorkerMessage>]
@@ -46,6 +50,9 @@ final class Supervisor {
         workers = mailboxes
         registry = StatsRegistry(workerCount: workerCount)
         logWriter = LogWriter()
+        let logWriter = logWriter
+        registry.addProvider { logWriter.addSamples(to: &$0) }
+        registry.addProvider { ProcessProbe.addSamples(to: &$0) }
         let inbox = inbox
         outlierEvents = OutlierEventLog { inbox.post(.outlierEvent) }
         builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
@@ -56,6 +63,7 @@ final class Supervisor {
     }
 
     var workerCount: Int { workers.count }
+    var drainTime: Duration { options.drainTime ?? snapshot?.configuration.process.drainTime ?? .seconds(20) }
 
     /// Runs until the process is told to end; returns its exit status.
     func run() -> Int32 {
@@ -107,6 +115,7 @@ final class Supervisor {
 
     private func reject(version: String, _ reason: String) {
         rejection = (version, reason)
+        rejections += 1
         let consequence = snapshot.map { "keeping version \($0.version)" } ?? "nothing to serve"
         log.error("config", "snapshot \(version) refused, \(consequence): \(reason)")
     }
@@ -121,6 +130,8 @@ final class Supervisor {
         registry.setNode(configuration.node)
         openAddresses = Set(next.listeners.map(\.configuration.address))
         applied = []
+        appliedAt = nil
+        applications += 1
         outlierLog = configuration.process.outlierEventLogPath.map { logWriter.file($0) }
         for (index, worker) in workers.enumerated() {
             worker.post(.apply(next, sockets: sockets.mapValues { $0[index] }))
@@ -236,9 +247,8 @@ final class Supervisor {
     func drain() {
         guard state != .draining else { return }
         state = .draining
-        let time = options.drainTime ?? snapshot?.configuration.process.drainTime ?? .seconds(20)
-        log.info("main", "draining for at most \(time)")
-        for worker in workers { worker.post(.drain(deadline: Clock.now() + time)) }
+        log.info("main", "draining for at most \(drainTime)")
+        for worker in workers { worker.post(.drain(deadline: Clock.now() + drainTime)) }
     }
 
     /// Ends at once.

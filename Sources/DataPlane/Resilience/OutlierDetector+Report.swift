@@ -61,6 +61,11 @@ extension OutlierDetector {
             enforced: counters.enforced.load(ordering: .relaxed), overflow: counters.overflow.load(ordering: .relaxed))
     }
 
+    /// Priorities in which health is ignored now, because too few endpoints are available.
+    public var panickingPriorities: [UInt32] {
+        panics.withLock { $0.filter(\.value.isOn).keys.sorted() }
+    }
+
     /// One endpoint for the admin page.
     public struct HostReport: Hashable, Sendable {
         public var address: SocketAddress

@@ -13,6 +13,20 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case ejectionsOverflow
     case ejectionsDetectedConsecutive5xx
     case ejectionsEnforcedConsecutive5xx
+    case ejectionsDetectedConsecutiveGatewayFailure
+    case ejectionsEnforcedConsecutiveGatewayFailure
+    case ejectionsDetectedSuccessRate
+    case ejectionsEnforcedSuccessRate
+    case ejectionsDetectedConsecutiveLocalOriginFailure
+    case ejectionsEnforcedConsecutiveLocalOriginFailure
+    case ejectionsDetectedLocalOriginSuccessRate
+    case ejectionsEnforcedLocalOriginSuccessRate
+    case ejectionsDetectedFailurePercentage
+    case ejectionsEnforcedFailurePercentage
+    case ejectionsDetectedLocalOriginFailurePercentage
+    case ejectionsEnforcedLocalOriginFailurePercentage
+    case ejectionsTotal
+    case ejectionsConsecutive5xx
     case panicActive
     // Labelled by name and lookup family.
     case dnsAddresses
@@ -65,7 +79,18 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         var help: String
     }
 
-    var description: Description {
+    /// Made once: a scrape asks ten thousand times.
+    private static let descriptions = allCases.map(\.made)
+
+    var description: Description { Self.descriptions[rawValue] }
+
+    /// The metric of a cluster that is `cluster.NAME.<stat>` in /stats; nil if there is none.
+    public init?(clusterStat stat: String) {
+        guard let metric = Self.allCases.first(where: { $0.description.stat == "cluster.{}.\(stat)" }) else { return nil }
+        self = metric
+    }
+
+    private var made: Description {
         switch self {
         case .membershipTotal: cluster("membership_total", .gauge, "Endpoints of the cluster.")
         case .membershipHealthy: cluster("membership_healthy", .gauge, "Endpoints that may be picked.")
@@ -81,6 +106,22 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
             cluster("outlier_detection.ejections_detected_consecutive_5xx", .counter, "Times an endpoint had its Nth error in a row.")
         case .ejectionsEnforcedConsecutive5xx:
             cluster("outlier_detection.ejections_enforced_consecutive_5xx", .counter, "Ejections for errors in a row.")
+        case .ejectionsDetectedConsecutiveGatewayFailure: absent("detected_consecutive_gateway_failure")
+        case .ejectionsEnforcedConsecutiveGatewayFailure: absent("enforced_consecutive_gateway_failure")
+        case .ejectionsDetectedSuccessRate: absent("detected_success_rate")
+        case .ejectionsEnforcedSuccessRate: absent("enforced_success_rate")
+        case .ejectionsDetectedConsecutiveLocalOriginFailure: absent("detected_consecutive_local_origin_failure")
+        case .ejectionsEnforcedConsecutiveLocalOriginFailure: absent("enforced_consecutive_local_origin_failure")
+        case .ejectionsDetectedLocalOriginSuccessRate: absent("detected_local_origin_success_rate")
+        case .ejectionsEnforcedLocalOriginSuccessRate: absent("enforced_local_origin_success_rate")
+        case .ejectionsDetectedFailurePercentage: absent("detected_failure_percentage")
+        case .ejectionsEnforcedFailurePercentage: absent("enforced_failure_percentage")
+        case .ejectionsDetectedLocalOriginFailurePercentage: absent("detected_local_origin_failure_percentage")
+        case .ejectionsEnforcedLocalOriginFailurePercentage: absent("enforced_local_origin_failure_percentage")
+        case .ejectionsTotal:
+            cluster("outlier_detection.ejections_total", .counter, "Envoy's deprecated name: runs detected, those refused not counted.")
+        case .ejectionsConsecutive5xx:
+            cluster("outlier_detection.ejections_consecutive_5xx", .counter, "The same as ejections_total.")
         case .panicActive:
             Description(
                 family: "outrigger_panic_active", kind: .gauge, labels: ["cluster"], stat: "cluster.{}.panic_active",
@@ -129,6 +170,11 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         Description(
             family: "envoy_cluster_" + Self.underscored(name), kind: kind, labels: ["envoy_cluster_name"], stat: "cluster.{}." + name,
             help: help)
+    }
+
+    /// A counter of a detector that we do not have, for dashboards that ask for it.
+    private func absent(_ name: String) -> Description {
+        cluster("outlier_detection.ejections_" + name, .counter, "0: a detector that is not in this release.")
     }
 
     private func host(_ name: String, _ kind: Kind, _ help: String) -> Description {

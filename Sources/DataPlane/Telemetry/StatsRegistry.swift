@@ -89,8 +89,16 @@ public final class StatsRegistry: Sendable {
         state.withLock { $0.sweep(now: now) }
     }
 
+    /// The counters of all endpoints, as of now.
+    public func hostTable() -> HostTable {
+        // Copied out, so that a worker that applies a snapshot does not wait for the adding.
+        HostTable(state.withLock { $0.hosts })
+    }
+
     /// Adds up everything, as of now. Costs some milliseconds with a thousand clusters: for the admin thread.
-    public func scrape(now: Instant) -> Scrape {
+    ///
+    /// - Parameter adding: what a provider does, for values that belong to the thread that scrapes.
+    public func scrape(now: Instant, adding own: (inout ScrapeSamples) -> Void = { _ in }) -> Scrape {
         // The lock is held only to copy the lists of blocks, since a worker that applies a snapshot waits for it.
         let (groups, providers, node) = state.withLock { state in
             state.sweep(now: now)
@@ -101,6 +109,7 @@ public final class StatsRegistry: Sendable {
         }
         var samples = ScrapeSamples()
         for provider in providers { provider(&samples) }
+        own(&samples)
         for (kind, count) in groups.overflows where count > 0 { samples.add(.labelOverflowTotal, count, labels: [kind.rawValue]) }
         return Scrape(tables: groups.tables(), samples: samples, node: node, protocolErrorReasons: protocolErrorReasons)
     }

@@ -1,5 +1,29 @@
 import Base
 
+/// Points in time as text, for pages and headers.
+public enum Timestamp {
+    private static let httpDate: TimeFormat = {
+        guard let format = TimeFormat("%a, %d %b %Y %H:%M:%S GMT") else { preconditionFailure("HTTP's date is a valid format") }
+        return format
+    }()
+
+    /// `2026-11-22T17:57:00.123Z`, from nanoseconds since 1970.
+    public static func text(_ time: Int64) -> String {
+        render(.standard, time)
+    }
+
+    /// `Sun, 22 Nov 2026 17:57:00 GMT` (RFC 9110 section 5.6.7).
+    public static func http(_ time: Int64) -> String {
+        render(httpDate, time)
+    }
+
+    private static func render(_ format: TimeFormat, _ time: Int64) -> String {
+        var buffer = ByteBuffer()
+        format.render(time, into: &buffer)
+        return unsafe String(decoding: buffer.unsafeBytes, as: UTF8.self)
+    }
+}
+
 /// A format of strftime's kind for times in UTC, compiled so that a worker needs neither libc's time zone lock nor an allocation.
 ///
 /// Specifiers: `%Y %m %d %H %M %S %y %j %e %F %T %D %b %B %a %A %s %z %Z %n %t %%`, and Envoy's fractions of a second: `%f` (nine

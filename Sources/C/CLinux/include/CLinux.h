@@ -61,4 +61,12 @@ void clinux_close(int fd);
 const char *clinux_error_text(int error);
 void clinux_name_thread(const char *name);
 
+// What malloc says of itself, in bytes: small blocks handed out, small blocks kept for reuse, large blocks (each mapped).
+struct clinux_heap {
+    size_t in_use;
+    size_t free;
+    size_t mapped;
+};
+struct clinux_heap clinux_heap(void);
+
 #endif
