@@ -509,7 +509,7 @@ final class Stream: Timed {
     private func finish() {
         guard !isOver else { return }
         isOver = true
-        worker.loop.cancelDeadline(self)
+        worker.loop.setDeadline(self, .never)  // Stays filed: taking it out and in again would cost more than it saves.
         leaveHost()
         if let upstream {
             self.upstream = nil

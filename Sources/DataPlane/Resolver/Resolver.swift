@@ -1,4 +1,5 @@
 public import Base
+import CCares
 import Glibc
 public import Reactor
 

@@ -54,6 +54,7 @@ public final class Head {
 
     /// Forgets the message, keeps the memory.
     public func removeAll() {
+        guard !bytes.isEmpty || status != 0 else { return }
         bytes.removeAll(keepingCapacity: true)
         fields.removeAll(keepingCapacity: true)
         methodRange = 0..<0

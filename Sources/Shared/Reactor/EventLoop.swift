@@ -209,7 +209,7 @@ open class EventSource: Timed {
     private func timeout(_ maximumWait: Nanoseconds?) -> CInt {
         guard again.isEmpty else { return 0 }
         var wait = maximumWait?.count ?? .max
-        if let expiry = wheel.nextExpiry() { wait = min(wait, max(0, expiry.nanoseconds - Clock.now().nanoseconds)) }
+        if let expiry = wheel.nextExpiry() { wait = min(wait, max(0, expiry.nanoseconds - now.nanoseconds)) }
         return wait == .max ? -1 : CInt(clamping: (wait + 999_999) / 1_000_000)
     }
 }

@@ -33,6 +33,7 @@ final class WorkerCluster {
         stats = worker.registry.cluster(shared.name, worker: worker.index)
         table = EndpointTable(
             policy: shared.configuration.loadBalancing, panicThresholdPercent: shared.configuration.panicThresholdPercent)
+        unsupported = shared.configuration.unsupported
         connectTimeout = Nanoseconds(shared.configuration.connectTimeout)
         idleTime = shared.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
         update(hosts: shared.hosts)
@@ -43,6 +44,7 @@ final class WorkerCluster {
         guard successor !== shared else { return }
         let old = shared.configuration
         shared = successor
+        unsupported = successor.configuration.unsupported
         connectTimeout = Nanoseconds(successor.configuration.connectTimeout)
         idleTime = successor.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
         let new = successor.configuration
@@ -116,7 +118,7 @@ final class WorkerCluster {
     }
 
     // What a request is told that finds no endpoint.
-    var unsupported: String? { shared.configuration.unsupported }
+    private(set) var unsupported: String?
     var noHostFlag: ResponseFlags { isResolved ? .noHealthyUpstream : [.noHealthyUpstream, .dnsResolutionFailure] }
     var noHostDetails: StaticString { isResolved ? "no_healthy_upstream" : "dns_resolution_failure" }
     var noHostText: String {
