@@ -46,6 +46,10 @@ struct VirtualHostTests {
             ("", "all"),
             ("[::1]", "exact v6"),
             ("[::1]:80", "exact v6"),
+            ("d.net", "bare host"),
+            ("d.net:80", "its port"),
+            ("D.net:81", "its other ports"),
+            ("d.network:81", "all"),
             ("[::1]:81", "exact v6 with port"),
             ("::1", "all"),
             ("cafe:80:80", "all"),
@@ -55,6 +59,7 @@ struct VirtualHostTests {
             ("all", "*"), ("exact", "a.example"), ("exact with port", "a.Example:8080"), ("shorter suffix", "*.example"),
             ("suffix", "*.b.example"), ("longer suffix", "*.c.b.example"), ("suffix with port", "*.b.example:81"), ("prefix", "www.*"),
             ("longer prefix", "WWW.a.*"), ("exact v6", "[::1]"), ("exact v6 with port", "[::1]:81"), ("bare", "cafe:80"),
+            ("bare host", "d.net"), ("its port", "d.net:80"), ("its other ports", "d.net:*"),
         ]
         let table = try RouteTable(
             configuration(domains.map { VirtualHost(name: $0.0, domains: [$0.1], routes: [route($0.0, RouteMatch(path: .prefix("/")))]) }))

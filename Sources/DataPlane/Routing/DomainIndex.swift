@@ -75,13 +75,19 @@ struct DomainIndex: Sendable {
 
     /// The virtual host of `authority`, or -1.
     ///
-    /// Exact beats suffix beats prefix beats `*`, longer wildcards beat shorter ones. Within each, `host:port` is tried before `host`.
+    /// Exact beats suffix beats prefix beats `*`, longer wildcards beat shorter ones. Within each, `host:port` is tried before `host`;
+    /// between the two `host:*`, which takes the ports that stand in no domain away from `host`.
     func lookUp(_ bytes: Span<UInt8>, _ authority: Range<Int>) -> Int {
         let host = authority.lowerBound..<Self.endOfHost(bytes, authority)
         let hasPort = host.upperBound < authority.upperBound
         var found = find(.exact, bytes, authority)
         if found >= 0 { return found }
         if hasPort {
+            // `host:*` stands for the ports of a host that no domain names; without it they are the host's own.
+            if !prefixLengths.isEmpty {
+                found = find(.prefix, bytes, host.lowerBound..<host.upperBound + 1)
+                if found >= 0 { return found }
+            }
             found = find(.exact, bytes, host)
             if found >= 0 { return found }
         }

@@ -41,7 +41,7 @@ struct RouteTableBuilder {
         let middle = inner.dropLast(domain.hasPrefix("*") || !domain.hasSuffix("*") ? 0 : 1)
         let isValid = domain == "*" || !middle.isEmpty && middle.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "*") }
         if !isValid {
-            fail(path, expected: "host, host:port, *.suffix, prefix.* or *", found: domain.isEmpty ? "an empty string" : domain)
+            fail(path, expected: "host, host:port, host:*, *.suffix, prefix.* or *", found: domain.isEmpty ? "an empty string" : domain)
         } else if !domains.insert(domain, host: host) {
             fail(path, expected: "a domain that stands nowhere else in this configuration", found: domain)
         }

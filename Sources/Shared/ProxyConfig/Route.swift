@@ -13,7 +13,7 @@ public struct RouteConfiguration: Hashable, Sendable {
 public struct VirtualHost: Hashable, Sendable {
     public var name: String
     /// `host`, `host:port`, `*.suffix`, `prefix.*` or `*`, compared without case. Exact beats suffix beats prefix beats `*`; longer
-    /// wildcards beat shorter ones. A request's `host:port` also matches the domain `host`.
+    /// wildcards beat shorter ones. A request's `host:port` also matches the domain `host`, unless there is a domain `host:*`.
     public var domains: [String]
     /// In the order they are tried.
     public var routes: [Route]
