@@ -96,7 +96,11 @@ let package = Package(
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
-        tests("MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ProxyConfig", "Base"], exclude: ["Golden"]),
+        tests(
+            "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"], exclude: ["Golden"]),
+        tests(
+            "OutriggerTests",
+            ["outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
         tests("ArchitectureTests", []),
         tests("Integration", ["XDSWire", "ProxyConfig", "Base"]),
     ],

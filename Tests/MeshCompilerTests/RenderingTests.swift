@@ -1,3 +1,4 @@
+import ConfigText
 import MeshModel
 import ProxyConfig
 import Testing

@@ -9,7 +9,7 @@ struct Run: ParsableCommand {
         discussion: """
             Compiles the mesh, starts outrigger-proxy on the result and watches the files. A change that is valid is applied without \
             dropping a request; one that is not is reported, and the last good configuration keeps serving. A proxy that dies is \
-            started again. SIGTERM and SIGINT drain the proxy (twice: end now), SIGUSR1 makes it reopen its access logs.
+            started again; one that was told to quit ends this too. SIGTERM and SIGINT drain the proxy (twice: end now), SIGUSR1 makes it reopen its access logs.
 
             EXAMPLES
               outrigger run -f mesh/ --node cart
@@ -32,6 +32,8 @@ struct Run: ParsableCommand {
         var watch = FileWatch(paths: input.files)
         let first = try Rendering(input: input, subject: subject, standardInput: standardInput)
         for warning in first.warnings { Console.write(warning) }
+        // From here on a signal must not end us before what we made is gone.
+        Supervisor.holdSignals()
         let directory = try RuntimeDirectory()
         defer { directory.remove() }
         try directory.write(first.file)

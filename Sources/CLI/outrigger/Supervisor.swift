@@ -24,17 +24,27 @@ struct Supervisor {
         self.arguments = arguments
     }
 
-    /// Returns when it was told to stop and the child has ended.
+    /// Signals wait from now on until `run` takes them, in place of interrupting something.
+    static func holdSignals() {
+        var signals = Self.signals
+        unsafe sigprocmask(SIG_BLOCK, &signals, nil)
+    }
+
+    private static var signals: sigset_t {
+        var signals = sigset_t()
+        unsafe sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD] { unsafe sigaddset(&signals, signal) }
+        return signals
+    }
+
+    /// Returns when it was told to stop and the child has ended, or when the child ended of its own accord with status 0, which is how
+    /// a proxy ends that was told to quit by others.
     ///
     /// - Parameter tick: Called about twice a second.
     /// - Returns: the child's exit status, or 128 and the number of the signal that ended it.
     mutating func run(_ tick: () -> Void) -> Int32 {
-        // Blocked, so that they wait for sigtimedwait instead of interrupting something.
-        var signals = sigset_t()
-        unsafe sigemptyset(&signals)
-        for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD] { unsafe sigaddset(&signals, signal) }
-        unsafe sigprocmask(SIG_BLOCK, &signals, nil)
-
+        Self.holdSignals()
+        var signals = Self.signals
         var status = start()
         while status == nil {
             switch wait(for: &signals) {
@@ -110,6 +120,10 @@ struct Supervisor {
         let signal = word & 0x7f
         let status = signal == 0 ? word >> 8 & 0xff : 128 + signal
         if isStopping { return status }
+        if signal == 0, status == 0 {
+            Console.say("outrigger-proxy (pid \(child)) was told to quit")
+            return 0
+        }
 
         let lived = startedAt.duration(to: clock.now)
         pause = lived >= Self.settled ? .zero : pause == .zero ? Self.shortestPause : min(pause * 2, Self.longestPause)
