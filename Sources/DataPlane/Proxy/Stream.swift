@@ -166,6 +166,9 @@ final class Stream: Timed {
         pickIsCounted = true
         if route.rewritesHostToEndpoint, !host.shared.hostname.isEmpty {
             CompiledRoute.replaceAuthority(requestHead, with: Array(host.shared.hostname.utf8))
+        } else if requestHead.authority.isEmpty {
+            // HTTP/1.0 needs no Host; HTTP/1.1, which the endpoint gets, does.
+            CompiledRoute.replaceAuthority(requestHead, with: Array(host.shared.label.utf8))
         }
         do {
             // A request that cannot be sent twice takes the trouble to look whether the connection still lives (the keep-alive race).

@@ -117,6 +117,7 @@ enum SupervisorMessage: Sendable {
         for listener in open.values { listener.remove() }
         exposesReplyDetails = next.configuration.process.exposeReplyDetails
         snapshot = next
+        spareStreams.removeAll()  // They hold on to the tables of the snapshot they last served.
         supervisor.post(.applied(worker: index, version: next.version))
     }
 

@@ -118,7 +118,6 @@ final class HTTP1Downstream: Connection {
                 return position
             case .idle:
                 guard position < bytes.count else { return position }
-                phase = .head
                 beginStream()
             case .head, .body: break
             }
@@ -147,10 +146,12 @@ final class HTTP1Downstream: Connection {
     }
 
     private func beginStream() {
+        guard let filter = listener.httpFilter else { return close() }
+        phase = .head
         let stream = worker.takeStream()
         self.stream = stream
-        stream.begin(downstream: self, filter: listener.httpFilter, now: worker.loop.now)
-        worker.loop.setDeadline(self, worker.loop.now + stream.filter.requestHeadersTimeout)
+        stream.begin(downstream: self, filter: filter, now: worker.loop.now)
+        worker.loop.setDeadline(self, worker.loop.now + filter.requestHeadersTimeout)
     }
 
     private func refuse(_ error: HTTP1Error, _ stream: Stream) {
@@ -169,7 +170,7 @@ final class HTTP1Downstream: Connection {
     /// Nothing of a request is there: the idle timeout runs.
     private func awaitRequest() {
         phase = .idle
-        worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + listener.httpFilter.idleTimeout)
+        worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + (listener.httpFilter?.idleTimeout ?? .zero))
     }
 
     // MARK: Responses out

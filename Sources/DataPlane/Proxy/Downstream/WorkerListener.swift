@@ -30,6 +30,7 @@ final class WorkerListener: EventSource {
         self.worker = worker
         self.shared = shared
         self.filter = filter
+        if case .http(let http) = filter { httpFilter = http }
         stats = worker.registry.listener(shared.configuration.address, worker: worker.index)
         super.init(adopting: socket)
     }
@@ -37,11 +38,8 @@ final class WorkerListener: EventSource {
     var address: SocketAddress { shared.configuration.address }
     var name: String { shared.configuration.name }
 
-    /// The HTTP filter that new requests get. A listener whose kind changed is opened anew, so an HTTP connection always finds one.
-    var httpFilter: WorkerHTTPFilter {
-        guard case .http(let filter) = filter else { preconditionFailure("\(name): an HTTP connection on a TCP listener") }
-        return filter
-    }
+    /// The HTTP filter that new requests get: the current one, or, on a listener that has become a TCP one, the last.
+    private(set) var httpFilter: WorkerHTTPFilter?
 
     /// New connections and new requests get the new filter; a request that is under way keeps the one it began with.
     func adopt(_ shared: RuntimeListener, _ filter: WorkerFilter) {
@@ -52,6 +50,7 @@ final class WorkerListener: EventSource {
         default: break
         }
         self.filter = filter
+        if case .http(let http) = filter { httpFilter = http }
     }
 
     override func ready(_ readiness: Readiness) {

@@ -215,14 +215,20 @@ final class HTTP1Upstream: Connection {
     }
 
     /// Reads what the endpoint sent before the connection broke. True = it ended the stream.
+    ///
+    /// Into a buffer of its own: the worker's may hold the caller's bytes whose writing failed.
     private func drainBeforeFailing() -> Bool {
         let current = stream
-        while !isClosed, stream === current, case .bytes(let count) = unsafe Socket.read(descriptor, into: worker.input) {
-            bytesRead &+= UInt64(count)
-            unsafe received(UnsafeRawBufferPointer(rebasing: worker.input[..<count]))
+        unsafe withUnsafeTemporaryAllocation(byteCount: Self.drainBytes, alignment: 16) { room in
+            while !isClosed, stream === current, case .bytes(let count) = unsafe Socket.read(descriptor, into: room) {
+                bytesRead &+= UInt64(count)
+                unsafe received(UnsafeRawBufferPointer(rebasing: room[..<count]))
+            }
         }
         return isClosed || stream !== current
     }
+
+    private static let drainBytes = 16 * 1024
 
     private func fail(_ failure: UpstreamFailure) {
         let stream = stream
