@@ -97,10 +97,14 @@ let package = Package(
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
         tests(
-            "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"], exclude: ["Golden"]),
+            "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],
+            exclude: ["Golden"]),
         tests(
             "OutriggerTests",
-            ["outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            [
+                "outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         tests("ArchitectureTests", []),
         tests("Integration", ["XDSWire", "ProxyConfig", "Base"]),
     ],
