@@ -32,7 +32,8 @@ final class Supervisor {
     private var threads: [pthread_t] = []
     private var builder: SnapshotBuilder
     private var openAddresses: Set<SocketAddress> = []
-    private var refusedVersion: String?
+    /// Of what was read last, applied or refused: the same again says nothing new.
+    private var lastFile: ContentHash?
     private var applied: Set<Int> = []
     private var drained: Set<Int> = []
     private var sweepTimer: LoopTimer!
@@ -101,15 +102,20 @@ final class Supervisor {
         } catch {
             return reject(version: "-", "\(options.snapshotPath): \(error)")
         }
-        let version = "\(ContentHash(bytes))"
-        guard version != snapshot?.version, version != refusedVersion else { return }
-        refusedVersion = version
+        let file = ContentHash(bytes)
+        guard file != lastFile else { return }
+        lastFile = file
         do {
             let configuration = try SnapshotFile.decode(bytes)
-            try apply(configuration, version: version)
-            refusedVersion = nil
+            // The content's version, which `outrigger render` and a control plane name too; the file's is for what cannot be read.
+            let version = SnapshotFile.version(of: configuration)
+            if version == snapshot?.version {
+                rejection = nil
+            } else {
+                try apply(configuration, version: version)
+            }
         } catch {
-            reject(version: version, "\(options.snapshotPath): \(error)")
+            reject(version: "\(file)", "\(options.snapshotPath): \(error)")
         }
     }
 
