@@ -25,9 +25,6 @@ enum Honoured {
             Missing(feature: "HTTP/2 and gRPC towards endpoints", consequence: "requests to the cluster fail") { snapshot in
                 snapshot.clusters.filter { $0.upstreamProtocol == .http2 }.map(\.name)
             },
-            Missing(feature: "calls that leave the mesh (ALLOW_ALL)", consequence: "they get 503") { snapshot in
-                snapshot.clusters.filter { $0.discovery == .originalDestination }.map(\.name)
-            },
             Missing(feature: "active health checks", consequence: "endpoints count as healthy; outlier detection works") { snapshot in
                 snapshot.clusters.filter { !$0.healthChecks.isEmpty }.map(\.name)
             },

@@ -36,6 +36,9 @@ final class Stream: Timed {
     private var cluster: WorkerCluster?
     private var host: WorkerHost?
     private var pickIsCounted = false
+    /// While the destination of the request is looked up (ORIGINAL_DST), with the piece of body that came meanwhile: at most one read.
+    private var waiter: DestinationWaiter?
+    private var heldBody = ByteBuffer()
 
     private var requestFraming = Framing.none
     private var isUpgrade = false
@@ -154,7 +157,19 @@ final class Stream: Timed {
 
     private func startAttempt() {
         guard let cluster, let route else { return }
-        guard let host = cluster.pick(random: &worker.random) else {
+        let picked: WorkerHost?
+        if let destinations = cluster.destinations {
+            switch destinations.choose(requestHead, stream: self) {
+            case .host(let host): picked = host
+            case .wait(let waiter):
+                self.waiter = waiter
+                return
+            case .refuse(let error): return destinationFailed(error)
+            }
+        } else {
+            picked = cluster.pick(random: &worker.random)
+        }
+        guard let host = picked else {
             cluster.stats.upstreamCxNoneHealthy.increment()
             return reply(status: 503, flags: cluster.noHostFlag, details: cluster.noHostDetails, body: cluster.noHostText)
         }
@@ -175,12 +190,39 @@ final class Stream: Timed {
             let upstream = try host.lease(mustBeAlive: !isRepeatable)
             self.upstream = upstream
             upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
+            if !heldBody.isEmpty { sendHeldBody(upstream) }
             if requestIsComplete { forwardRequestEnd() }
         } catch {
             cluster.stats.upstreamCxConnectFail.increment()
             host.stats.cxConnectFail.increment()
             upstreamFailed(.connect(error), on: nil)
         }
+    }
+
+    /// The lookup of the request's destination brought an endpoint.
+    func destinationIsKnown() {
+        waiter = nil
+        startAttempt()
+        upstream?.flush()
+    }
+
+    func destinationFailed(_ error: DestinationError) {
+        waiter = nil
+        cluster?.stats.upstreamCxNoneHealthy.increment()
+        reply(status: error.status, flags: error.flags, details: error.details, body: error.text)
+    }
+
+    private func stopWaiting() {
+        guard waiter != nil || !heldBody.isEmpty else { return }
+        waiter?.cancel()
+        waiter = nil
+        heldBody.release()
+    }
+
+    private func sendHeldBody(_ upstream: HTTP1Upstream) {
+        unsafe upstream.sendBody(heldBody.unsafeBytes)
+        heldBody.release()
+        if !upstream.isCongested, !requestIsComplete { downstream?.resumeReading() }
     }
 
     /// Sending it again has no further effect, and we still have all of it (RFC 9110 section 9.2.2).
@@ -195,6 +237,11 @@ final class Stream: Timed {
     func requestBody(_ piece: UnsafeRawBufferPointer) {
         requestBytes &+= UInt64(piece.count)
         lastActivity = worker.loop.now
+        if waiter != nil {
+            unsafe heldBody.append(copying: piece)
+            downstream?.pauseReading()
+            return
+        }
         guard let upstream else { return }  // Answered already: the rest of the request is read and thrown away.
         unsafe upstream.sendBody(piece)
         if upstream.isCongested {
@@ -424,6 +471,7 @@ final class Stream: Timed {
             self.upstream = nil
             upstream.abandon()
         }
+        stopWaiting()
         hasResponseStarted = true
         responseIsComplete = true
         responseStartedAt = worker.loop.now
@@ -513,6 +561,7 @@ final class Stream: Timed {
         guard !isOver else { return }
         isOver = true
         worker.loop.setDeadline(self, .never)  // Stays filed: taking it out and in again would cost more than it saves.
+        stopWaiting()
         leaveHost()
         if let upstream {
             self.upstream = nil

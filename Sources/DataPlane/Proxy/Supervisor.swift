@@ -39,6 +39,7 @@ final class Supervisor {
     private var sweepTimer: LoopTimer!
     private var outlierLog: LogFile?
     private var discovery: DNSDiscovery!
+    private var destinations: OriginalDestinations!
     private var admin: AdminServer?
     private var exitStatus: Int32 = 0
 
@@ -59,6 +60,11 @@ final class Supervisor {
         builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
         discovery = DNSDiscovery(loop: loop) { [unowned self] cluster in announce(cluster) }
+        destinations = OriginalDestinations(loop: loop, discovery: discovery) { [unowned self] cluster in
+            announce(cluster)
+        } reply: { [unowned self] worker, cluster, destination, outcome in
+            workers[worker].post(.destination(destination, cluster: cluster, outcome))
+        }
         let board = discovery.board
         registry.addProvider { samples in board.scrape(into: &samples, now: Clock.now()) }
     }
@@ -143,6 +149,7 @@ final class Supervisor {
             worker.post(.apply(next, sockets: sockets.mapValues { $0[index] }))
         }
         discovery.follow(next)
+        destinations.follow(next)
         scheduleSweep()
     }
 
@@ -233,6 +240,8 @@ final class Supervisor {
             }
         case .outlierEvent:
             writeOutlierEvents()
+        case .destination(let destination, let cluster, let worker):
+            destinations.wanted(destination, cluster: cluster, worker: worker)
         }
     }
 

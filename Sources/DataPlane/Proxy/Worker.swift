@@ -11,6 +11,8 @@ enum WorkerMessage: Sendable {
     /// Run this snapshot from now on. `sockets`: a listening socket of this worker for each listener that is new, by listener address.
     case apply(RuntimeSnapshot, sockets: [SocketAddress: CInt])
     case hosts(RuntimeCluster)
+    /// Where requests to an ORIGINAL_DST cluster may go; its endpoints come before it, by `hosts`.
+    case destination(Destination, cluster: String, OriginalDestinations.Outcome)
     /// Take nothing new; end when nothing is open, or at the latest at the given time.
     case drain(deadline: Instant)
     case stop
@@ -21,6 +23,8 @@ enum SupervisorMessage: Sendable {
     case applied(worker: Int, version: String)
     case acceptPaused(worker: Int, listener: String, error: SystemError)
     case drained(worker: Int)
+    /// A request of an ORIGINAL_DST cluster wants to go there.
+    case destination(Destination, cluster: String, worker: Int)
     /// An endpoint was ejected, or something else about health is to be told.
     case outlierEvent
 }
@@ -80,6 +84,8 @@ enum SupervisorMessage: Sendable {
         switch message {
         case .apply(let snapshot, let sockets): apply(snapshot, sockets)
         case .hosts(let cluster): clusters.first { $0.shared.name == cluster.name }?.update(hosts: cluster.hosts)
+        case .destination(let destination, let cluster, let outcome):
+            clusters.first { $0.shared.name == cluster }?.destinations?.answered(destination, outcome)
         case .drain(let deadline): drain(deadline)
         case .stop: loop.stop()
         }
@@ -163,6 +169,10 @@ enum SupervisorMessage: Sendable {
     func acceptPaused(_ listener: WorkerListener, _ error: SystemError) {
         stats.acceptPauses.increment()
         supervisor.post(.acceptPaused(worker: index, listener: listener.name, error: error))
+    }
+
+    func ask(for destination: Destination, cluster: String) {
+        supervisor.post(.destination(destination, cluster: cluster, worker: index))
     }
 
     // MARK: Streams

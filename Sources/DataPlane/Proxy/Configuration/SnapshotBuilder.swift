@@ -89,6 +89,9 @@ struct SnapshotBuilder {
             }
             isResolved = assignment.names.isEmpty || !seeds.isEmpty
         }
+        if cluster.discovery == .originalDestination, let previous, previous.configuration.discovery == .originalDestination {
+            seeds = previous.hosts.hosts.map(HostSeed.init)
+        }
         if let previous, previous.configuration == cluster, previous.hosts.hosts.map(HostSeed.init) == seeds { return previous }
         let detector: OutlierDetector
         if let previous {

@@ -19,6 +19,8 @@ final class WorkerCluster {
     private var hostsByIndex: [WorkerHost?] = []
     private var seenEpoch: UInt64 = 0
     private var isResolved = false
+    /// Of an ORIGINAL_DST cluster.
+    private(set) var destinations: DestinationTable?
 
     private(set) var connectTimeout: Nanoseconds
     private(set) var idleTime: Nanoseconds
@@ -36,6 +38,7 @@ final class WorkerCluster {
         unsupported = shared.configuration.unsupported
         connectTimeout = Nanoseconds(shared.configuration.connectTimeout)
         idleTime = shared.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
+        if shared.configuration.discovery == .originalDestination { destinations = DestinationTable(cluster: self) }
         update(hosts: shared.hosts)
     }
 
@@ -48,6 +51,10 @@ final class WorkerCluster {
         connectTimeout = Nanoseconds(successor.configuration.connectTimeout)
         idleTime = successor.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
         let new = successor.configuration
+        if old.discovery != new.discovery {
+            destinations?.leave()
+            destinations = new.discovery == .originalDestination ? DestinationTable(cluster: self) : nil
+        }
         if old.loadBalancing != new.loadBalancing || old.panicThresholdPercent != new.panicThresholdPercent {
             table.configure(policy: new.loadBalancing, panicThresholdPercent: new.panicThresholdPercent, random: &worker.random)
         }
@@ -70,6 +77,7 @@ final class WorkerCluster {
         hostsByIndex = Array(repeating: nil, count: table.indexBound)
         for host in hosts { hostsByIndex[host.index] = host }
         refreshEligibility(epoch: shared.detector.epoch, random: &worker.random)
+        destinations?.update(hosts: hosts)
     }
 
     private func refreshEligibility(epoch: UInt64, random: inout SeededRandom) {
@@ -84,7 +92,10 @@ final class WorkerCluster {
     }
 
     /// The endpoint for the next attempt; nil if there is none to be had.
+    ///
+    /// None of an ORIGINAL_DST cluster: its endpoints are not equally good, each request has its own (`destinations`).
     func pick(random: inout SeededRandom) -> WorkerHost? {
+        guard destinations == nil else { return nil }
         let epoch = shared.detector.epoch
         if epoch != seenEpoch { refreshEligibility(epoch: epoch, random: &random) }
         guard let pick = table.pick(random: &random) else { return nil }
@@ -133,6 +144,7 @@ final class WorkerCluster {
         hosts = []
         hostsByIndex = []
         _ = table.setMembers([], random: &worker.random)
+        destinations?.leave()
     }
 }
 
