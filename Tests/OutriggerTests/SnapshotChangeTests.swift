@@ -34,7 +34,14 @@ struct SnapshotChangeTests {
             (snapshot { $0.routeConfigurations = [] }, "-2 routes"),
             (snapshot { $0.loadAssignments[0].localities = [LocalityEndpoints(endpoints: [])] }, "~1 endpoint set"),
             (snapshot { $0.listeners[0].direction = .outbound }, "~1 listener"),
-            (snapshot { $0.process.workers = 2 }, "process settings, which take effect at the next start"),
+            (snapshot { $0.process.drainTime = .zero }, "process settings"),
+            (snapshot { $0.process.workers = 2 }, "the number of workers at the next start"),
+            (
+                snapshot {
+                    $0.process.adminAddress.port = 1
+                    $0.clusters = []
+                }, "-1 cluster, the admin address at the next start"
+            ),
         ])
     func line(next: Snapshot, expected: String) {
         #expect("\(SnapshotChange(from: Self.snapshot(), to: next))" == expected)

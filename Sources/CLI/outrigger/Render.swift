@@ -60,6 +60,14 @@ struct Render: ParsableCommand {
     }
 }
 
+extension CompiledNode {
+    /// The compiler's warnings, without those about a field that the loader has already complained of (an unresolved reference).
+    func warnings(beside diagnostics: [Diagnostic]) -> [Note] {
+        let said = diagnostics.map { "\($0.resource ?? "") \($0.path)" }
+        return warnings.filter { note in !said.contains { $0.hasPrefix(note.path) } }
+    }
+}
+
 /// A mesh that was read, and the snapshot of one proxy of it.
 struct Rendering {
     let node: CompiledNode
@@ -89,7 +97,7 @@ struct Rendering {
             for error in failure.errors { Console.write("\(error)") }
             throw Failure(message: "there is no configuration for \(subject.key): \(counted(failure.errors.count, "error"))")
         }
-        warnings = loaded.diagnostics.map { "\($0)" } + node.warnings.map { "\($0)" }
+        warnings = loaded.diagnostics.map { "\($0)" } + node.warnings(beside: loaded.diagnostics).map { "\($0)" }
         file = SnapshotFile.encode(node.snapshot)
         version = SnapshotFile.version(of: node.snapshot)
         files = loaded.files

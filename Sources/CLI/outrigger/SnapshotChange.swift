@@ -10,14 +10,22 @@ struct SnapshotChange: CustomStringConvertible {
     }
 
     private var counts: [Count] = []
-    private var hasNewProcessSettings = false
+    private var settings: [String] = []
 
     init(from old: Snapshot, to new: Snapshot) {
         count("listener", old.listeners, new.listeners, by: \.name)
         count("route", Self.routes(old), Self.routes(new), by: \.key)
         count("cluster", old.clusters, new.clusters, by: \.name)
         count("endpoint set", old.loadAssignments, new.loadAssignments, by: \.clusterName)
-        hasNewProcessSettings = old.process != new.process
+        let (before, after) = (old.process, new.process)
+        // What a running process cannot change about itself.
+        if before.adminAddress != after.adminAddress { settings.append("the admin address at the next start") }
+        if before.workers != after.workers { settings.append("the number of workers at the next start") }
+        if before.drainTime != after.drainTime || before.exposeReplyDetails != after.exposeReplyDetails
+            || before.outlierEventLogPath != after.outlierEventLogPath
+        {
+            settings.append("process settings")
+        }
     }
 
     private struct PlacedRoute: Hashable {
@@ -62,7 +70,7 @@ struct SnapshotChange: CustomStringConvertible {
                 parts.append("\(sign)\(counted(number, count.noun))")
             }
         }
-        if hasNewProcessSettings { parts.append("process settings, which take effect at the next start") }
+        parts += settings
         return parts.isEmpty ? "nothing that serves changed" : parts.joined(separator: ", ")
     }
 }

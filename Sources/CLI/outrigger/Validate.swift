@@ -65,7 +65,7 @@ struct ValidationReport {
         for subject in subjects {
             switch MeshCompiler.compile(resources, for: subject) {
             case .success(let node):
-                for var note in node.warnings {
+                for var note in node.warnings(beside: diagnostics) {
                     note.value = nil
                     warnings[note, default: []].insert("\(subject.key)")
                 }
