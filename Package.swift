@@ -94,6 +94,9 @@ let package = Package(
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
         tests("ResilienceTests", ["Resilience", "ProxyConfig", "Base"]),
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
+        tests(
+            "AdminTests",
+            ["Proxy", "HTTP", "Reactor", "Resilience", "Telemetry", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
         tests(

@@ -1,6 +1,7 @@
 import Base
 import HTTP
 import ProxyConfig
+import TestSupport
 import Testing
 
 @testable import Telemetry

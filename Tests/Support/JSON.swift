@@ -1,5 +1,5 @@
 /// Just enough of RFC 8259 to tell whether a line is a JSON object and what it says.
-enum JSON: Equatable {
+public enum JSON: Equatable, Sendable {
     case null
     case bool(Bool)
     case number(String)
@@ -7,18 +7,22 @@ enum JSON: Equatable {
     case array([JSON])
     case object([String: JSON])
 
-    struct Malformed: Error {
-        var offset: Int
+    public struct Malformed: Error {
+        public var offset: Int
+
+        public init(offset: Int) {
+            self.offset = offset
+        }
     }
 
-    init(_ text: some Sequence<UInt8>) throws {
+    public init(_ text: some Sequence<UInt8>) throws {
         var parser = Parser(bytes: Array(text))
         self = try parser.value()
         parser.skipSpace()
         guard parser.index == parser.bytes.count else { throw Malformed(offset: parser.index) }
     }
 
-    subscript(key: String) -> JSON? {
+    public subscript(key: String) -> JSON? {
         if case .object(let members) = self { members[key] } else { nil }
     }
 
