@@ -66,6 +66,34 @@ struct InboundTests {
     }
 
     @Test(
+        "An application on the port that its proxy listens on would be the proxy itself",
+        arguments: [
+            ("bind: '0.0.0.0:8080'", true), ("bind: '127.0.0.1:8080'", true), ("bind: '[::]:8080'", true), ("bind: '10.0.0.1:8080'", false),
+            ("bind: '0.0.0.0:8080', app: '127.0.0.1:8081'", false), ("bind: '0.0.0.0:8081'", false),
+        ])
+    func loop(inbound: String, isRefused: Bool) throws {
+        let sidecar = "kind: Sidecar\nmetadata: {name: a}\nspec: {virtualNodeRef: {name: a}, inbound: [{port: 8080, \(inbound)}]}"
+        let errors = try Fixture.errors([Fixture.node("a"), sidecar], node: "a")
+        #expect(errors.count == (isRefused ? 1 : 0))
+        #expect(errors.allSatisfy { $0.contains("leads to 127.0.0.1:8080, back to it") })
+    }
+
+    @Test("So would be a backend on the address of the outbound listener; one behind our own inbound listener is not")
+    func outboundLoop() throws {
+        func errors(_ address: String) throws -> Int {
+            try Fixture.errors([
+                Fixture.caller.replacing(
+                    "spec: {",
+                    with: "spec: {serviceDiscovery: {dns: {hostname: x}}, listeners: [{portMapping: {port: 1, protocol: http}}], "),
+                Fixture.service, Fixture.router(Fixture.route("r", "prefix: /")), Fixture.node("a"),
+                "kind: EndpointSet\nmetadata: {name: a}\nspec: {virtualNodeRef: {name: a}, endpoints: [{address: '\(address)'}]}",
+            ]).count
+        }
+        #expect(try errors("127.0.0.1:15001") == 1)
+        #expect(try errors("127.0.0.1:15000") == 0)
+    }
+
+    @Test(
         "A listener's timeouts and connection pool hold on the way to the application",
         arguments: [
             ("http", "", .seconds(15), .seconds(300), CircuitBreakers()),

@@ -117,6 +117,24 @@ struct Compilation {
         }
     }
 
+    /// A listener whose connections come back to it: requests would go round until something gives way. An application on the port that
+    /// its proxy listens on is the usual way to get there.
+    mutating func checkLoops(_ snapshot: Snapshot) {
+        for listener in snapshot.listeners {
+            // What comes from the mesh to a node goes to the application, all else to the mesh.
+            let leadsToApp = listener.direction == .inbound && snapshot.node.role == .virtualNode
+            for cluster in snapshot.clusters where cluster.name.hasPrefix("cds_ingress_") == leadsToApp {
+                for address in cluster.fixedAddresses(snapshot) where listener.address.takes(address) {
+                    let remedy = leadsToApp ? "spec.inbound: bind, app" : "spec.inbound, spec.outbound"
+                    fail(
+                        subject,
+                        "\(listener.name) binds \(listener.address), and \(cluster.name) leads to \(address), back to it; "
+                            + "give one of the two another address in a Sidecar (\(remedy))")
+                }
+            }
+        }
+    }
+
     func accessLogs(_ file: AccessLogFile?) -> [AccessLog] {
         guard let file = sidecar?.accessLog ?? file else { return [] }
         let format: AccessLog.Format =
@@ -126,6 +144,27 @@ struct Compilation {
             case .json(let fields): .json(fields.map { AccessLog.Field(key: $0.key, value: $0.value) })
             }
         return [AccessLog(path: file.path, format: format)]
+    }
+}
+
+extension Cluster {
+    fileprivate func fixedAddresses(_ snapshot: Snapshot) -> [SocketAddress] {
+        let assignment: ClusterLoadAssignment? =
+            switch discovery {
+            case .fixed(let assignment), .dns(let assignment, _): assignment
+            case .eds(let name): snapshot.loadAssignments.first { $0.clusterName == name }
+            case .originalDestination: nil
+            }
+        return assignment?.localities.flatMap(\.endpoints).compactMap { endpoint in
+            if case .ip(let ip) = endpoint.host { SocketAddress(ip, endpoint.port) } else { nil }
+        } ?? []
+    }
+}
+
+extension SocketAddress {
+    /// Whether a listener bound here takes connections to the other address, as far as one can know without asking the machine.
+    fileprivate func takes(_ other: SocketAddress) -> Bool {
+        port == other.port && (ip == other.ip || other.ip.isLoopback && (ip == .anyV4 || ip == .v6(0, 0)))
     }
 }
 

@@ -12,7 +12,9 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(feature: "TLS towards callers", consequence: "no connection is served so, nor as plaintext where TLS is a must") {
+            Missing(
+                feature: "TLS towards callers", consequence: "such connections are closed; plaintext is served where the mode is PERMISSIVE"
+            ) {
                 snapshot in
                 snapshot.listeners.filter { $0.filterChains.contains { $0.tls != nil } }.map(\.name)
             },

@@ -48,6 +48,7 @@ public enum MeshCompiler {
         var compilation = Compilation(resources: resources, mesh: mesh, subject: key)
         let snapshot = body(&compilation)
         compilation.checkAddresses(snapshot)
+        compilation.checkLoops(snapshot)
         guard compilation.errors.isEmpty else { return .failure(CompileErrors(compilation.errors)) }
         let notes = compilation.notes.union(Honoured.warnings(for: snapshot))
         return .success(CompiledNode(snapshot: snapshot, notes: notes.sorted()))
