@@ -1,0 +1,111 @@
+import Testing
+
+/// The arrows of the design: a module imports what its row names, and nothing else. A new module is a new row.
+private let arrows: [(module: String, folder: String, mayImport: Set<String>)] = [
+    // What both planes stand on.
+    ("Base", "Shared", ["Glibc", "Synchronization"]),
+    ("HTTP", "Shared", ["Base"]),
+    ("HTTP1", "Shared", ["HTTP", "Base"]),
+    ("ProxyConfig", "Shared", ["Base"]),
+    ("ConfigText", "Shared", ["ProxyConfig", "Base"]),
+    ("XDSWire", "Shared", ["ProxyConfig", "Base"]),
+    ("Reactor", "Shared", ["CLinux", "Base", "Glibc", "Synchronization"]),
+
+    // Decides; no I/O, no clock of its own.
+    ("Routing", "DataPlane", ["HTTP", "ProxyConfig", "Base"]),
+    ("Balancing", "DataPlane", ["ProxyConfig", "Base"]),
+    ("Resilience", "DataPlane", ["ProxyConfig", "Base", "Synchronization"]),
+    // Counts and writes logs.
+    ("Telemetry", "DataPlane", ["HTTP", "ProxyConfig", "Base", "Glibc", "Synchronization"]),
+    ("Resolver", "DataPlane", ["CCares", "Reactor", "Base", "Glibc", "Synchronization"]),
+    // Joins them.
+    (
+        "Proxy", "DataPlane",
+        [
+            "HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ConfigText",
+            "ProxyConfig", "Base", "Glibc", "Synchronization",
+        ]
+    ),
+    ("outrigger-proxy", "DataPlane", ["Proxy", "Glibc"]),
+
+    // The mesh.
+    ("MeshModel", "ControlPlane", ["Base"]),
+    ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "Base", "Yams", "Foundation", "Glibc"]),
+    ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+    (
+        "outrigger", "CLI",
+        [
+            "MeshYAML", "MeshCompiler", "MeshModel", "ConfigText", "XDSWire", "ProxyConfig", "Base", "ArgumentParser", "Foundation",
+            "Glibc",
+        ]
+    ),
+]
+
+/// Nothing on the Foundation-free side may need more than the C library and the standard library.
+private let system: Set<String> = ["Glibc", "Synchronization", "Swift"]
+
+/// A C library has one owner; no other module sees its types.
+private let owners = [("CLinux", "Sources/Shared/Reactor/"), ("CCares", "Sources/DataPlane/Resolver/")]
+
+@Suite("Layers")
+struct LayerTests {
+    @Test("a module imports only what the design's arrows allow", arguments: arrows.indices)
+    func arrowsHold(row: Int) throws {
+        let (module, folder, mayImport) = arrows[row]
+        let imports = try Repository.imports(in: "Sources/\(folder)/\(module)")
+        for found in imports where !mayImport.contains(found.module) {
+            Issue.record("\(found): \(module) may import \(mayImport.sorted().joined(separator: ", "))")
+        }
+    }
+
+    @Test("every folder of Sources is a module of the table, and a target of its name in Package.swift")
+    func everyFolderIsAModule() throws {
+        let package = try #require(try Repository.files(in: "Package.swift", endings: []).first).text
+        for layer in ["Shared", "DataPlane", "ControlPlane", "CLI"] {
+            for module in try Repository.modules(in: layer) {
+                #expect(arrows.contains { $0.module == module && $0.folder == layer }, "Sources/\(layer)/\(module) is in no row")
+                // `shared("Base"` knows its folder; `.executableTarget(name: "outrigger"` says `path:`.
+                let maker = ["Shared": "shared", "DataPlane": "dataPlane", "ControlPlane": "controlPlane"][layer]
+                let isTarget =
+                    maker.map { package.contains(try! Regex("\($0)\\(\\s*\"\(module)\"")) } ?? false
+                    || package.contains("path: \"Sources/\(layer)/\(module)\"")
+                #expect(isTarget, "Sources/\(layer)/\(module) is no target of that name")
+            }
+        }
+        for (module, folder, _) in arrows {
+            #expect(Repository.exists("Sources/\(folder)/\(module)"), "the row \(module) has no folder Sources/\(folder)/\(module)")
+        }
+    }
+
+    @Test("nothing that a request passes imports Foundation, Dispatch, a package, or the mesh", arguments: ["Shared", "DataPlane"])
+    func leanSideIsLean(layer: String) throws {
+        let own = Set(arrows.filter { $0.folder == "Shared" || $0.folder == "DataPlane" }.map(\.module) + owners.map(\.0))
+        for found in try Repository.imports(in: "Sources/\(layer)") {
+            let isAllowed = own.contains(found.module) || system.contains(found.module)
+            #expect(isAllowed, "\(found): not on the side without Foundation")
+        }
+        // What is shared does not know the data plane either.
+        let above = Set(arrows.filter { $0.folder != "Shared" }.map(\.module))
+        for found in layer == "Shared" ? try Repository.imports(in: "Sources/Shared") : [] {
+            #expect(!above.contains(found.module), "\(found): upwards")
+        }
+    }
+
+    @Test("a C library has one owner", arguments: owners)
+    func oneOwner(library: String, owner: String) throws {
+        for found in try Repository.imports(in: "Sources") where found.module == library {
+            #expect(found.path.hasPrefix(owner), "\(found): only \(owner) sees \(library)")
+        }
+    }
+
+    @Test("the table has no circle")
+    func noCircle() {
+        var rest = Dictionary(uniqueKeysWithValues: arrows.map { ($0.module, $0.mayImport) })
+        while true {
+            let free = rest.filter { _, imports in imports.allSatisfy { rest[$0] == nil } }.keys
+            if free.isEmpty { break }
+            for module in free { rest[module] = nil }
+        }
+        #expect(rest.isEmpty, "\(rest.keys.sorted()) import each other")
+    }
+}
