@@ -12,6 +12,7 @@ final class DNSDiscovery {
     let board = DNSBoard()
 
     private let loop: EventLoop
+    private let options: ResolverOptions
     private let announce: (RuntimeCluster) -> Void
     private let log = ProcessLog.standard
     private var resolver: Resolver?
@@ -19,8 +20,9 @@ final class DNSDiscovery {
     private var names: [DNSName.Key: DNSName] = [:]
     private var random: SeededRandom
 
-    init(loop: EventLoop, announce: @escaping (RuntimeCluster) -> Void) {
+    init(loop: EventLoop, options: ResolverOptions = ResolverOptions(), announce: @escaping (RuntimeCluster) -> Void) {
         self.loop = loop
+        self.options = options
         self.announce = announce
         random = SeededRandom(seed: UInt64(bitPattern: Clock.realtime()))
     }
@@ -54,7 +56,7 @@ final class DNSDiscovery {
         if resolver == nil {
             do {
                 // Not before it is needed: many sidecars have only fixed endpoints.
-                resolver = try Resolver(loop: loop)
+                resolver = try Resolver(loop: loop, options: options)
             } catch {
                 completion(.failure(error))
                 return nil

@@ -43,6 +43,7 @@ final class OriginalDestinations {
 
     private let loop: EventLoop
     private let discovery: DNSDiscovery
+    private let limit: Int
     private let announce: (RuntimeCluster) -> Void
     private let reply: (_ worker: Int, _ cluster: String, Destination, Outcome) -> Void
     private var clusters: [String: Members] = [:]
@@ -51,11 +52,12 @@ final class OriginalDestinations {
     private var sweepTimer: LoopTimer!
 
     init(
-        loop: EventLoop, discovery: DNSDiscovery, announce: @escaping (RuntimeCluster) -> Void,
+        loop: EventLoop, discovery: DNSDiscovery, limit: Int = limit, announce: @escaping (RuntimeCluster) -> Void,
         reply: @escaping (_ worker: Int, _ cluster: String, Destination, Outcome) -> Void
     ) {
         self.loop = loop
         self.discovery = discovery
+        self.limit = limit
         self.announce = announce
         self.reply = reply
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
@@ -88,7 +90,7 @@ final class OriginalDestinations {
             if entry.query == nil, entry.addresses.isEmpty || entry.expires <= loop.now { lookUp(destination, entry, members) }
             return
         }
-        guard members.entries.count < Self.limit || makeRoom(in: members) else {
+        guard members.entries.count < limit || makeRoom(in: members) else {
             return reply(worker, cluster, destination, .failure(.tooMany))
         }
         let entry = Entry(lastUsed: loop.now)
