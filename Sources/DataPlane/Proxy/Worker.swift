@@ -193,6 +193,8 @@ enum SupervisorMessage: Sendable {
 
     private func turnEnded() {
         stats.loopTurns.increment()
+        stats.loopTurn.record(nanoseconds: loop.lastTurn.count)
+        stats.busyNanoseconds.add(UInt64(loop.lastTurn.count))
         guard !waitingLogs.isEmpty else { return }
         for logs in waitingLogs { logs.submit() }
         waitingLogs.removeAll(keepingCapacity: true)

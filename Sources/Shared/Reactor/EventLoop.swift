@@ -49,7 +49,7 @@ open class EventSource: Timed {
     public private(set) var now: Instant
     /// Called after each batch of events and timers, before the loop sleeps: where what was gathered is flushed.
     public var onTurnEnd: (() -> Void)?
-    /// How long the last turn took from waking to sleeping.
+    /// How long the turn before took, from waking to sleeping: what an event may have waited for others.
     public private(set) var lastTurn = Nanoseconds.zero
 
     private let epoll: CInt
@@ -204,6 +204,7 @@ open class EventSource: Timed {
         }
         onTurnEnd?()
         if !closed.isEmpty { closed.removeAll(keepingCapacity: true) }
+        lastTurn = Clock.now() - now
     }
 
     private func timeout(_ maximumWait: Nanoseconds?) -> CInt {
