@@ -187,7 +187,8 @@ final class Stream: Timed {
         }
         do {
             // A request that cannot be sent twice takes the trouble to look whether the connection still lives (the keep-alive race).
-            let upstream = try host.lease(mustBeAlive: !isRepeatable)
+            // Whoever lost the race once starts on a connection of its own: there is no second free try.
+            let upstream = try host.lease(mustBeNew: raceWasRetried, mustBeAlive: !isRepeatable)
             self.upstream = upstream
             upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
             if !heldBody.isEmpty { sendHeldBody(upstream) }
@@ -321,6 +322,8 @@ final class Stream: Timed {
         endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status)))
         downstream?.endResponse(trailers: responseTrailers)
         downstream?.flush()
+        // Who was told the end of it before "100 Continue" need not send the body, nor anything else: do not wait for it.
+        if !requestIsComplete, !hasSentContinue, downstream?.expectsContinue == true { return finish() }
         finishIfDone()
     }
 
@@ -377,7 +380,11 @@ final class Stream: Timed {
             flags.insert(.upstreamConnectionTermination)
             return cutDownstream()
         }
-        if responseIsComplete { return finishIfDone() }
+        if responseIsComplete {
+            // The endpoint has answered and will read no more: what is left of the request is read and thrown away.
+            if !requestIsComplete { downstream?.resumeReading() }
+            return finishIfDone()
+        }
         if case .closed(_, beforeAnyByte: true) = failure, let connection, connection.wasReused, !hasResponseStarted {
             // The endpoint had closed the idle connection before our request came: its fault least of all.
             if isRepeatable, !raceWasRetried {
@@ -393,7 +400,8 @@ final class Stream: Timed {
         }
         switch failure {
         case .connect(let error):
-            endAttempt(.connectFailure)
+            // Without a descriptor for it the endpoint was never asked: no fault of its own.
+            endAttempt(error.isExhaustion ? .overloadLocal : .connectFailure)
             flags.insert(.upstreamConnectionFailure)
             fail(
                 status: 503, details: "upstream_reset_before_response_started{connection_failure}",

@@ -35,6 +35,8 @@ final class Supervisor {
     /// Of what was read last, applied or refused: the same again says nothing new.
     private var lastFile: ContentHash?
     private var applied: Set<Int> = []
+    /// The file changed while the workers were applying what it held before.
+    private var loadIsDue = false
     private var drained: Set<Int> = []
     private var sweepTimer: LoopTimer!
     private var outlierLog: LogFile?
@@ -102,6 +104,8 @@ final class Supervisor {
     /// Reads the snapshot file and applies it if it says something new. A bad one changes nothing.
     func loadSnapshot() {
         guard state != .draining else { return }
+        // The workers close the old listeners while they apply: before that their addresses would look taken.
+        guard snapshot == nil || applied.count == workers.count else { return loadIsDue = true }
         let bytes: [UInt8]
         do {
             bytes = try FileReader.read(options.snapshotPath)
@@ -227,6 +231,12 @@ final class Supervisor {
             guard version == snapshot?.version else { return }
             applied.insert(worker)
             guard applied.count == workers.count else { return }
+            defer {
+                if loadIsDue {
+                    loadIsDue = false
+                    loadSnapshot()
+                }
+            }
             appliedAt = loop.now
             if state == .initializing { state = .live }
             log.info("config", "version \(version) applied by \(workers.count) worker\(workers.count == 1 ? "" : "s")")
@@ -253,7 +263,10 @@ final class Supervisor {
             log.info("main", "second signal: ending now")
             loop.stop()
         case .terminate: drain()
-        case .reload: loadSnapshot()
+        case .reload:
+            // What was refused may be right by now: a port may be free that was not.
+            lastFile = nil
+            loadSnapshot()
         case .reopenLogs: logWriter.reopen()
         }
     }

@@ -65,7 +65,7 @@ final class TCPDownstream: Connection {
             return refuse(cluster.noHostFlag, cluster.noHostDetails)
         }
         self.host = host
-        do {
+        do throws(SystemError) {
             let (socket, isConnected) = try Socket.connect(to: host.shared.address)
             let upstream = TCPUpstream(adopting: socket, host: host, downstream: self, isConnected: isConnected)
             self.upstream = upstream
@@ -80,7 +80,8 @@ final class TCPDownstream: Connection {
         } catch {
             cluster.stats.upstreamCxConnectFail.increment()
             host.stats.cxConnectFail.increment()
-            cluster.record(.connectFailure, on: host, elapsed: .zero, responded: false)
+            // Without a descriptor for it the endpoint was never asked: no fault of its own.
+            cluster.record(error.isExhaustion ? .overloadLocal : .connectFailure, on: host, elapsed: .zero, responded: false)
             refuse(.upstreamConnectionFailure, "upstream_connect_failed")
         }
     }
@@ -148,7 +149,8 @@ final class TCPDownstream: Connection {
     override func failed(_ error: SystemError) {
         flags.insert(.downstreamConnectionTermination)
         details = "downstream_remote_disconnect"
-        close()
+        // With RST to the endpoint too, which must not take what it has for all that the caller wanted to say.
+        close(reset: true)
     }
 
     override func deadlineReached(now: Instant) {

@@ -36,8 +36,11 @@ final class HTTP1Downstream: Connection {
     private var responseFraming = Framing.none
     private let stats: DownstreamHTTPStats
 
-    /// How long a closing connection is read for, so that the caller gets the response instead of a reset.
+    /// How long a closing connection waits for another byte of what the caller is still sending, so that the caller gets the response
+    /// instead of a reset; and for how long in all. (nginx has 5 and 30 seconds.)
     private static let lingerTime = Nanoseconds.seconds(2)
+    private static let longestLinger = Nanoseconds.seconds(30)
+    private var lingerEnd = Instant.never
 
     init(adopting descriptor: CInt, peer: SocketAddress, listener: WorkerListener, filter: WorkerHTTPFilter) {
         self.listener = listener
@@ -65,7 +68,7 @@ final class HTTP1Downstream: Connection {
     override func received(_ bytes: UnsafeRawBufferPointer) {
         switch phase {
         case .lingering:
-            return
+            if output.isEmpty { awaitEnd() }
         case .tunnel:
             unsafe stream?.tunnelled(fromDownstream: bytes)
         case .responding:
@@ -118,6 +121,10 @@ final class HTTP1Downstream: Connection {
                 return position
             case .idle:
                 guard position < bytes.count else { return position }
+                if isCongested {
+                    pauseReading()
+                    return position
+                }
                 beginStream()
             case .head, .body: break
             }
@@ -183,6 +190,9 @@ final class HTTP1Downstream: Connection {
     /// - Parameter framing: how the upstream framed the body; HTTP/1.0 callers get what they can read.
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
         if worker.isDraining || listener.isClosing { keepsAlive = false }
+        // What follows a refused upgrade may be of the other protocol, or a request that somebody smuggles past whoever believes so
+        // (attack case S16): it is nothing that we read.
+        if decoder.wantsUpgrade, !isUpgrade { keepsAlive = false }
         // A caller that still waits for "100 Continue" may or may not send its body now: the connection cannot be trusted with another.
         if phase == .body, decoder.expectsContinue, !(stream?.hasSentContinue ?? false) { keepsAlive = false }
         prepareOutput()
@@ -232,18 +242,34 @@ final class HTTP1Downstream: Connection {
         guard !isClosed else { return }
         guard keepsAlive, !(sawEnd && stash.isEmpty) else { return linger() }
         awaitRequest()
-        guard !isProcessing else { return }
+        goOn()
+    }
+
+    /// Takes up the next request, if it has come and the caller has taken the responses before it: who only sends would otherwise fill
+    /// our memory with responses.
+    private func goOn() {
+        guard !isProcessing, !isCongested else { return }
         if !stash.isEmpty { processStash() }
         if phase != .responding || stash.isEmpty { resumeReading() }
     }
 
     private func linger() {
         phase = .lingering
+        lingerEnd = worker.loop.now + Self.longestLinger
         finishWriting()
         guard !isClosed else { return }
         if sawEnd, output.isEmpty { return close() }
-        worker.loop.setDeadline(self, worker.loop.now + Self.lingerTime)
+        if output.isEmpty {
+            awaitEnd()
+        } else {
+            // The caller reads slowly: he has the time of an idle connection to take the rest.
+            worker.loop.setDeadline(self, worker.loop.now + (listener.httpFilter?.idleTimeout ?? Self.longestLinger))
+        }
         resumeReading()
+    }
+
+    private func awaitEnd() {
+        worker.loop.setDeadline(self, min(worker.loop.now + Self.lingerTime, lingerEnd))
     }
 
     // MARK: Ends
@@ -268,8 +294,11 @@ final class HTTP1Downstream: Connection {
     }
 
     override func drained() {
-        if phase == .lingering, sawEnd { return close() }
-        stream?.downstreamDrained()
+        switch phase {
+        case .lingering: if sawEnd { close() } else { awaitEnd() }
+        case .idle: goOn()
+        case .head, .body, .responding, .tunnel: stream?.downstreamDrained()
+        }
     }
 
     override func deadlineReached(now: Instant) {

@@ -118,6 +118,8 @@ final class WorkerListener: EventSource {
     /// Takes no new connection; open ones end with their request, idle ones spread over a part of the time that is left.
     func drain(within time: Nanoseconds) {
         isClosing = true
+        // The kernel has connected them already, and would reset them with the socket.
+        ready(.readable)
         worker.loop.close(self)
         drainConnections(within: Nanoseconds(count: max(0, time.count) / 4))
     }

@@ -171,6 +171,8 @@ final class HTTP1Upstream: Connection {
         stream = nil
         guard !isClosed else { return }
         guard isReusable, requestWasSent, output.isEmpty, stash.isEmpty, !host.isGone, !worker.isDraining else { return close() }
+        // It may have been held back for a caller who reads slowly; the next one is another.
+        resumeReading()
         host.putIdle(self)
         worker.loop.setDeadline(self, worker.loop.now + idleTime)
     }

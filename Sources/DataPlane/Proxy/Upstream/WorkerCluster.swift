@@ -182,9 +182,11 @@ final class WorkerHost {
 
     /// An idle connection, or a new one on its way.
     ///
-    /// - Parameter mustBeAlive: look at an idle connection before it is used; costs a system call.
-    func lease(mustBeAlive: Bool) throws(SystemError) -> HTTP1Upstream {
-        while let connection = idle.popLast() {
+    /// - Parameters:
+    ///   - mustBeNew: do not use an idle connection at all.
+    ///   - mustBeAlive: look at an idle connection before it is used; costs a system call.
+    func lease(mustBeNew: Bool, mustBeAlive: Bool) throws(SystemError) -> HTTP1Upstream {
+        while !mustBeNew, let connection = idle.popLast() {
             connection.isIdle = false
             if mustBeAlive, !Socket.isAliveAndSilent(connection.descriptor) {
                 connection.close()
