@@ -48,7 +48,7 @@ enum Manifests {
 /// The meshes that this repository shows.
 enum OurMeshes {
     static let directory = Examples.root.appendingPathComponent("mesh-config").path
-    static let names = ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).sorted()
+    static let names = ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).filter { !$0.contains(".") }.sorted()
 }
 
 /// The manifests that users of App Mesh had; they are kept beside the repository.

@@ -102,7 +102,7 @@ struct RouteConditions: Sendable {
         case .scheme(let http, let https):
             return (head.scheme == .http ? http : https) != header.isInverted
         case .method:
-            return holds(header, bytes, head.methodRange) != header.isInverted
+            return holds(header, bytes, head.methodRange)
         case .authority:
             return holds(header, bytes, head.authority)
         case .path:
