@@ -148,10 +148,6 @@ class Tally:
     def total(self):
         return sum(self.status.values()) + len(self.dropped)
 
-    def add(self, other):
-        self.status += other.status
-        self.dropped += other.dropped
-
 
 class Caller:
     """The application: calls the service through its sidecar, 50 times a second, whether answers come or not (open loop)."""
@@ -342,24 +338,26 @@ class Sidecar:
         """Asks it to drain, then to end now, then makes it."""
         if not self.process:
             return
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        try:
-            proxies = [int(number) for number in children.read_text().split()]
-        except OSError:
-            proxies = []
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            if self.process.returncode is not None:
-                break
+            if self.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(number)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self.process.wait(), 2)
+        for proxy in self.orphans():
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-                if number == signal.SIGKILL:
-                    for proxy in proxies:
-                        os.kill(proxy, number)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.process.wait(), 2)
+                os.kill(proxy, signal.SIGKILL)
         for task in self.reading:
             task.cancel()
         self.process = None
+
+    def orphans(self):
+        """The proxy that is still there, if `outrigger run` ended without it. It runs a snapshot in our folder."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"/outrigger-proxy") and any(word.startswith(bytes(self.folder) + b"/") for word in words):
+                    yield int(entry.name)
 
     async def page(self, port, path):
         """A page of the admin interface."""
