@@ -1,7 +1,9 @@
 import Base
 import Glibc
+import ProxyConfig
 import Reactor
 import Telemetry
+import XDSWire
 
 /// What the command line of `outrigger-proxy` says.
 struct ProxyOptions {
@@ -100,12 +102,18 @@ public enum ProxyProgram {
         }
         ProcessLog.standard.level = options.logLevel
         do {
-            return try Supervisor(options: options, workerCount: options.workers ?? CPUQuota.defaultWorkers()).run()
+            return try Supervisor(options: options, workerCount: options.workers ?? workersOfSnapshot(options) ?? CPUQuota.defaultWorkers()).run()
         } catch {
             ProcessLog.standard.error("main", "cannot start: \(error)")
             return 1
         }
     }
+}
+
+/// The snapshot's own word on how many threads to start. What is wrong with the file, the supervisor tells when it reads it.
+private func workersOfSnapshot(_ options: ProxyOptions) -> Int? {
+    guard let bytes = try? FileReader.read(options.snapshotPath) else { return nil }
+    return try? SnapshotFile.decode(bytes).process.workers
 }
 
 private func printError(_ text: String) {
