@@ -60,7 +60,7 @@ public enum IPAddress: Hashable, Sendable {
                 let atStart = index == 0 && parts[1].isEmpty
                 let atEnd = index == parts.count - 1 && parts[index - 1].isEmpty
                 if atStart || atEnd { continue }
-                guard gap == nil else { return nil }
+                guard gap == nil, index > 0, index < parts.count - 1 else { return nil }
                 gap = groups.count
             } else if index == parts.count - 1, part.contains(UInt8(ascii: ".")) {
                 guard let bits = parseV4(part) else { return nil }
