@@ -54,7 +54,8 @@ public final class Head {
 
     /// Forgets the message, keeps the memory.
     public func removeAll() {
-        guard !bytes.isEmpty || status != 0 else { return }
+        // A head that was not whole when its connection ended has fields and no bytes yet.
+        guard !bytes.isEmpty || !fields.isEmpty || status != 0 else { return }
         bytes.removeAll(keepingCapacity: true)
         fields.removeAll(keepingCapacity: true)
         methodRange = 0..<0
