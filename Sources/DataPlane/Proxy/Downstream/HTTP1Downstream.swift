@@ -81,6 +81,8 @@ final class HTTP1Downstream: Connection {
                 if consumed < bytes.count, !isClosed {
                     unsafe stash.append(copying: UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
                 }
+                // A response that was complete before its request was sent off whole: nobody else takes up the next one.
+                if phase == .idle { goOn() }
             } else {
                 unsafe stash.append(copying: bytes)
                 processStash()
@@ -90,9 +92,13 @@ final class HTTP1Downstream: Connection {
     }
 
     private func processStash() {
-        let consumed = unsafe process(stash.unsafeBytes)
-        stash.consume(consumed)
+        var consumed: Int
+        repeat {
+            consumed = unsafe process(stash.unsafeBytes)
+            stash.consume(consumed)
+        } while consumed > 0 && phase == .idle && !stash.isEmpty && !isCongested && !isClosed
         if stash.isEmpty { stash.release() }
+        if phase == .idle, stash.isEmpty, !isClosed { resumeReading() }
         closeIfEnded()
     }
 
@@ -107,8 +113,9 @@ final class HTTP1Downstream: Connection {
         var position = 0
         isProcessing = true
         defer {
-            isProcessing = false
+            // Inside, for it may end the stream, and the bytes that are left must not be taken up twice.
             stream?.flushUpstream()
+            isProcessing = false
         }
         while !isClosed {
             switch phase {
@@ -190,9 +197,9 @@ final class HTTP1Downstream: Connection {
     /// - Parameter framing: how the upstream framed the body; HTTP/1.0 callers get what they can read.
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
         if worker.isDraining || listener.isClosing { keepsAlive = false }
-        // What follows a refused upgrade may be of the other protocol, or a request that somebody smuggles past whoever believes so
-        // (attack case S16): it is nothing that we read.
-        if decoder.wantsUpgrade, !isUpgrade { keepsAlive = false }
+        // What follows a refused upgrade or CONNECT may be of the other protocol, or a request that somebody smuggles past whoever
+        // believes so (attack case S16): it is nothing that we read.
+        if decoder.wantsUpgrade && !isUpgrade || requestHead.method == .connect { keepsAlive = false }
         // A caller that still waits for "100 Continue" may or may not send its body now: the connection cannot be trusted with another.
         if phase == .body, decoder.expectsContinue, !(stream?.hasSentContinue ?? false) { keepsAlive = false }
         prepareOutput()
