@@ -1,3 +1,4 @@
+import Foundation
 import ProxyConfig
 import TestSupport
 import Testing
@@ -158,6 +159,35 @@ import Testing
             #expect(origin.receivedText.contains("X-Large: \(value)\r\n"))
             #expect(try proxy.exchange(Self.get((0..<99).map { "X-\($0): a\r\n" }.joined())).status == 200)
             #expect(try proxy.exchange("GET /" + String(repeating: "b", count: 8191) + " HTTP/1.1\r\nHost: a\r\n\r\n").status == 200)
+        }
+    }
+
+    @Test("what one caller or origin left half said appears in nobody else's message")
+    func halfSaid() throws {
+        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Half: trailer\r\nX-More: trailer\r\n"
+        let origin = try Origin { connection in
+            while let request = try connection.readRequest() {
+                if request.target == "/cut" { return try connection.send(cut) }
+                try connection.send("HTTP/1.1 200 OK\r\n\r\nok")
+                return
+            }
+        }
+        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1, process: { $0.workers = 1 }) }) { (proxy) throws in
+            for _ in 0..<20 {
+                let half = try proxy.connect()
+                try half.send("GET /half HTTP/1.1\r\nHost: a\r\nX-Half: head\r\nX-More: head\r\nX-Most: head\r\n")
+                half.finishSending()
+                _ = try half.readToEnd()
+                let cut = try proxy.connect()
+                try cut.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n")
+                _ = try cut.readToEnd()
+                let good = try proxy.exchange("GET /good HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(good.bodyText == "ok" && good.trailers.isEmpty, "\(good)")
+            }
+        }
+        for line in origin.receivedText.components(separatedBy: "\r\n") where !line.isEmpty {
+            let isExpected = ["GET /cut ", "GET /good ", "Host: a", "x-forwarded-proto: ", "x-request-id: "].contains { line.hasPrefix($0) }
+            #expect(isExpected, "\(line)")
         }
     }
 

@@ -231,6 +231,38 @@ import Testing
         }
     }
 
+    @Test("a caller that has closed its sending side behind the request still gets the answer")
+    func halfClosedCaller() throws {
+        let origin = try Origin.http { _ in Array(ok(String(repeating: "x", count: 200_000)).utf8) }
+        try withProxy(to: origin) { (proxy) throws in
+            let caller = try proxy.connect()
+            try caller.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHost: a\r\n\r\n")
+            caller.finishSending()
+            #expect(try caller.readResponse().body.count == 200_000)
+            #expect(try caller.readResponse().body.count == 200_000)
+            #expect(try caller.readToEnd() == ([], .closed))
+        }
+    }
+
+    @Test(
+        "a request body that the caller cuts never looks whole to the origin",
+        arguments: ["Content-Length: 10", "Transfer-Encoding: chunked"])
+    func cutByCaller(framing: String) throws {
+        let origin = try Origin { connection in _ = try connection.readToEnd() }
+        try withProxy(to: origin) { (proxy) throws in
+            let caller = try proxy.connect()
+            try caller.send("POST / HTTP/1.1\r\nHost: a\r\n\(framing)\r\n\r\n5\r\nhal")
+            try eventually("the origin has a part") { origin.receivedText.contains("hal") }
+            caller.finishSending()
+            _ = try caller.readToEnd()
+            let next = try proxy.connect()
+            try next.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            try eventually("the next request has a connection of its own") { origin.connections.count == 2 }
+        }
+        let text = String(decoding: origin.connections[0].received, as: UTF8.self)
+        #expect(text.contains("hal") && !text.hasSuffix("0\r\n\r\n"), "\(text)")
+    }
+
     @Test("names keep their case, fields their order, and repeated fields stay apart, both ways")
     func fieldsAreKept() throws {
         let fields = "X-First: 1\r\nx-second: 2\r\nX-FIRST: 3\r\nSet-CookiE: a=1\r\nSet-CookiE: b=2\r\nX-Empty: \r\n"

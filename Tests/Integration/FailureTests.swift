@@ -132,6 +132,46 @@ import Testing
     /// nginx without a connection: standard streams, logs, epoll, eventfd, its listener.
     private func idleDescriptors(of program: Program) -> Int { 9 }
 
+    @Test("a connect that nobody answers ends after the connect timeout, as a 503 that says so")
+    func connectTimeout() throws {
+        // A queue of one that is full: the kernel drops what else wants to connect.
+        let port = try Ports.free()
+        let script =
+            "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', \(port))); s.listen(0); print('up', flush=True); time.sleep(600)"
+        let server = try Program("python3", ["-c", script])
+        defer { server.end() }
+        try eventually("the server is up; it said \(server.errors)") { server.output.contains("up") }
+        let filling = try RawConnection(to: port)
+        defer { filling.close() }
+        try withProxy({ Config.http(listen: $0, to: [port], admin: $1, cluster: { $0.connectTimeout = .milliseconds(300) }) }) {
+            (proxy) throws in
+            let answer = try proxy.exchange(Self.get)
+            #expect(answer.status == 503)
+            #expect(answer.value("x-outrigger-details")?.contains("UF upstream_reset_before_response_started{connection_timeout}") == true)
+        }
+    }
+
+    @Test("TCP: refused connects eject an endpoint too, and its callers then reach the other one")
+    func tcpEjection() throws {
+        let good = try Origin { connection in try connection.send("hello") }
+        let dead = try Ports.free()
+        try withProxy({ port, admin in
+            Config.tcp(
+                listen: port, to: [dead, good.port], admin: admin,
+                cluster: {
+                    $0.outlierDetection = OutlierDetection(
+                        consecutive5xx: 3, interval: .seconds(600), baseEjectionTime: .seconds(600), maxEjectionTime: .seconds(600),
+                        maxEjectionPercent: 100)
+                })
+        }) { (proxy) throws in
+            try eventually("the dead one is ejected") {
+                _ = try? proxy.connect().readToEnd()
+                return proxy.log.contains("EJECT 127.0.0.1:\(dead)")
+            }
+            for _ in 0..<20 { #expect(try proxy.connect().readToEnd() == (Array("hello".utf8), .closed)) }
+        }
+    }
+
     // MARK: The walkthrough
 
     /// Sends 200 requests, one after the other, on one connection.

@@ -131,6 +131,21 @@ import XDSWire
         }
     }
 
+    @Test("a log whose reader sleeps stops no request, nor the end", arguments: [true, false])
+    func sleepingLogReader(isOpen: Bool) throws {
+        let origin = try Origin.answering(ok())
+        let folder = try TemporaryFolder()
+        guard unsafe mkfifo(folder.file("fifo"), 0o600) == 0 else { throw TestFailure("mkfifo: errno \(errno)") }
+        let reader = isOpen ? unsafe open(folder.file("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1
+        defer { if reader >= 0 { close(reader) } }
+        let proxy = try Proxy(logged(origin, folder.file("fifo"), format: .text(String(repeating: "x", count: 2000) + "\n")))
+        defer { proxy.program.end() }
+        let caller = try proxy.connect()
+        for _ in 0..<500 { #expect(try caller.exchange(Self.get).status == 200) }
+        caller.close()
+        #expect(try proxy.stop(within: .seconds(15)) == 0)
+    }
+
     // MARK: The start
 
     @Test("a port in use at the start ends the process with status 1 and names listener and address")
@@ -142,6 +157,18 @@ import XDSWire
         let result = try Program.run(Proxy.executable, ["--snapshot", folder.file("snapshot")])
         #expect(result.status == 1)
         #expect(result.errors.contains("cannot listen on 127.0.0.1:\(taken.port)") && result.errors.contains("in use"), "\(result.errors)")
+    }
+
+    @Test("a second proxy on the same port does not take a share of the first one's callers")
+    func secondProxy() throws {
+        let origin = try Origin.answering(ok())
+        try withProxy(to: origin) { (proxy) throws in
+            let folder = try TemporaryFolder()
+            let snapshot = Config.http(listen: proxy.port, to: [1], admin: try Ports.free())
+            try folder.replace("snapshot", with: SnapshotFile.encode(snapshot))
+            let result = try Program.run(Proxy.executable, ["--snapshot", folder.file("snapshot")])
+            #expect(result.status == 1 && result.errors.contains("in use"), "\(result.errors)")
+        }
     }
 
     @Test("an admin port in use at the start ends the process with status 1")

@@ -183,6 +183,32 @@ import XDSWire
         }
     }
 
+    @Test("a snapshot that is written in place, in pieces, is taken when it is whole; one that goes missing changes nothing")
+    func writtenInPlace() throws {
+        let origin = try Origin.answering(ok())
+        try withProxy(to: origin) { (proxy) throws in
+            var next = Config.http(listen: proxy.port, to: [origin.port], admin: proxy.admin)
+            next.clusters.append(Config.cluster("new", [1]))
+            let bytes = SnapshotFile.encode(next)
+            let handle = try #require(FileHandle(forWritingAtPath: proxy.folder.file("snapshot")))
+            try handle.truncate(atOffset: 0)
+            try handle.write(contentsOf: bytes[..<(bytes.count / 2)])
+            proxy.program.signal(SIGHUP)
+            try proxy.waitForLog("refused, keeping version")
+            #expect(try proxy.exchange(Self.get).status == 200)
+            try handle.write(contentsOf: bytes[(bytes.count / 2)...])
+            try handle.close()
+            try proxy.waitForLog("version \(SnapshotFile.version(of: next)) applied by")
+
+            try FileManager.default.removeItem(atPath: proxy.folder.file("snapshot"))
+            proxy.program.signal(SIGHUP)
+            try eventually("the missing file is told") { proxy.log.contains("No such file") }
+            #expect(try proxy.exchange(Self.get).status == 200)
+            next.clusters.append(Config.cluster("newer", [1]))
+            try proxy.apply(next)
+        }
+    }
+
     @Test("SIGHUP tries a refused snapshot again: a port may be free by now")
     func retryAfterRefusal() throws {
         let origin = try Origin.answering(ok())

@@ -202,6 +202,19 @@ import Testing
         #expect(!origin.receivedText.contains("smuggled"))
     }
 
+    @Test("S16: CONNECT is refused, and what follows it is not read as requests")
+    func connect() throws {
+        let origin = try Origin.answering(ok())
+        try withProxy(to: origin) { (proxy) throws in
+            let caller = try proxy.connect()
+            try caller.send("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+            let (bytes, end) = try caller.readToEnd(within: .seconds(10))
+            let text = String(decoding: bytes, as: UTF8.self)
+            #expect(text.hasPrefix("HTTP/1.1 4") && text.ranges(of: "HTTP/1.1 ").count == 1 && end == .closed, "\(shown(bytes))")
+        }
+        #expect(origin.received.isEmpty, "\(shown(origin.received))")
+    }
+
     @Test("an upgrade that the listener does not allow goes on as a plain request")
     func unknownUpgrade() throws {
         let origin = try Origin.answering(ok())
