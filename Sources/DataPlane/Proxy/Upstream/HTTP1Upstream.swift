@@ -106,9 +106,11 @@ final class HTTP1Upstream: Connection {
             if consumed < bytes.count, !isClosed { unsafe stash.append(copying: UnsafeRawBufferPointer(rebasing: bytes[consumed...])) }
         } else {
             unsafe stash.append(copying: bytes)
-            let consumed = unsafe process(stash.unsafeBytes)
-            stash.consume(consumed)
-            if stash.isEmpty { stash.release() }
+            // Taken out meanwhile: a response that ends with these bytes leaves nothing behind, and its connection can serve the next.
+            var held = ByteBuffer()
+            swap(&held, &stash)
+            held.consume(unsafe process(held.unsafeBytes))
+            if !held.isEmpty, !isClosed { swap(&held, &stash) }
         }
     }
 
