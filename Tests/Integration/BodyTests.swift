@@ -154,6 +154,27 @@ import Testing
         #expect(origin.connections.count == 1)
     }
 
+    @Test("an origin whose answers come in pieces keeps its connection")
+    func answersInPieces() throws {
+        let origin = try Origin { connection in
+            while try connection.readRequest() != nil {
+                for piece in ["HTTP/1.1 200 OK\r\nTransfer-", "Encoding: chunked\r\n\r", "\n2\r\nok\r\n0\r\nX-T: ", "1\r\n\r\n"] {
+                    try connection.send(piece)
+                    // So that each is a read of its own.
+                    _ = try connection.isSilent(for: .milliseconds(10))
+                }
+            }
+        }
+        try withProxy(to: origin) { (proxy) throws in
+            let caller = try proxy.connect()
+            for _ in 0..<10 {
+                let answer = try caller.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(answer.bodyText == "ok" && answer.trailers == ["X-T: 1"])
+            }
+        }
+        #expect(origin.connections.count == 1)
+    }
+
     @Test("HTTP/1.0 callers get a length or a close, never chunks, and keep the connection only if they ask for it")
     func oldCallers() throws {
         let origin = try Origin.http { request in

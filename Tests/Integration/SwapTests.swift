@@ -97,6 +97,39 @@ import XDSWire
         #expect(origin.connections.count == 1)
     }
 
+    @Test("a listener that becomes TCP, and HTTP again, serves each new connection as what it is then")
+    func kindChanges() throws {
+        let origin = try Origin { connection in
+            try connection.send(ok("origin"))
+            _ = try connection.readToEnd()
+        }
+        try withProxy({ Config.tcp(listen: $0, to: [origin.port], admin: $1) }) { (proxy) throws in
+            for round in 0..<3 {
+                let raw = try proxy.connect()
+                #expect(try raw.readResponse().bodyText == "origin")
+                var http = Config.http(listen: proxy.port, to: [origin.port], admin: proxy.admin)
+                http.routeConfigurations = [
+                    Config.routes([
+                        Route(
+                            name: "r\(round)", match: RouteMatch(path: .prefix("/")),
+                            action: .reply(DirectReply(status: 200, body: "proxy")))
+                    ])
+                ]
+                try proxy.apply(http)
+                let caller = try proxy.connect()
+                #expect(try caller.exchange(Self.get).bodyText.hasPrefix("proxy"))
+                // The TCP connection from before goes on as such.
+                try raw.send("still here")
+                try eventually("the origin hears it") { origin.receivedText.contains("still here") }
+                var tcp = Config.tcp(listen: proxy.port, to: [origin.port], admin: proxy.admin)
+                tcp.clusters.append(Config.cluster("round-\(round)", [1]))
+                try proxy.apply(tcp)
+                // And the HTTP connection ends, in order.
+                #expect(try caller.readToEnd() == ([], .closed))
+            }
+        }
+    }
+
     @Test("a websocket lives through swaps, even of its listener's routes and cluster")
     func tunnelSurvives() throws {
         let origin = try Origin { connection in
