@@ -32,6 +32,10 @@ class Connection: EventSource {
 
     /// Reads of one connection per turn of the loop: others wait meanwhile.
     private static let readsPerTurn = 16
+    /// Of a long transfer: pieces that stay in the processor's cache between the read and the write cost a third less.
+    private static let bulkReadBytes = 32 * 1024
+    /// The last read filled all the room it had.
+    final private var isBulk = false
     /// Above this a piece is handed to the kernel where it lies; below it a copy is cheaper than a second entry of writev.
     private static let copyLimit = 4096
 
@@ -79,11 +83,12 @@ class Connection: EventSource {
         while readReady, !isReadPaused, !isClosed, !sawEnd {
             guard reads < Self.readsPerTurn else { return worker.loop.callAgain(self) }
             reads += 1
-            let room = worker.input
+            let room = unsafe isBulk ? UnsafeMutableRawBufferPointer(rebasing: worker.input[..<Self.bulkReadBytes]) : worker.input
             switch unsafe Socket.read(descriptor, into: room) {
             case .bytes(let count):
                 // Shorter than asked for means drained: the next bytes, or the end, make a new edge.
-                if count < room.count, !endIsNear { readReady = false }
+                isBulk = count == room.count
+                if !isBulk, !endIsNear { readReady = false }
                 bytesRead &+= UInt64(count)
                 unsafe received(UnsafeRawBufferPointer(rebasing: room[..<count]))
             case .wouldBlock:

@@ -25,7 +25,7 @@ extension SocketAddress: WireMessage {
     static func read(_ message: MessageReader<AddressField>) -> SocketAddress? {
         guard let (host, port, path) = readAddress(message, ports: 0...65535) else { return nil }
         guard let ip = IPAddress(host) else {
-            message.context.add(path, expected: "an IP address", found: "\"\(host)\"")
+            message.context.add(path(), expected: "an IP address", found: "\"\(host)\"")
             return nil
         }
         return SocketAddress(ip, port)
@@ -40,14 +40,14 @@ func writeAddress(host: String, port: Port, to message: inout MessageWriter<Addr
 }
 
 /// The host (an IP address or a name), the port, and where the host stands.
-func readAddress(_ message: MessageReader<AddressField>, ports: ClosedRange<UInt32>) -> (host: String, port: Port, path: FieldPath)? {
+func readAddress(_ message: MessageReader<AddressField>, ports: ClosedRange<UInt32>) -> (host: String, port: Port, path: () -> FieldPath)? {
     message.refuse(.pipe, .envoy_internal_address)
     guard let address = message.required(.socket_address, SocketAddressField.self) else { return nil }
     address.refuse(.named_port)
     if address.number(.protocol) != 0 { address.fail(.protocol, expected: "TCP (0)", found: address.number(.protocol)) }
     let host = address.requiredString(.address)
     guard let port = address.uint32(.port_value, in: ports), !host.isEmpty else { return nil }
-    return (host, Port(port), address.path(.address))
+    return (host, Port(port), { address.path(.address) })
 }
 
 extension Locality: WireMessage {

@@ -124,21 +124,22 @@ struct MessageWriter<Field: WireField> {
 ///
 /// What is wrong is recorded with its path, and reading goes on: one pass finds all errors.
 struct MessageReader<Field: WireField> {
-    let path: FieldPath
+    /// Made only where there is something to tell: names of fields cost more than reading them.
+    private let makePath: () -> FieldPath
     let context: DecodingContext
     private let fields: [(number: Int, value: ProtobufValue)]
     private let depth: Int
 
     /// Nil (and an error) if the bytes are no protobuf message.
-    init?(_ bytes: ArraySlice<UInt8>, path: FieldPath, context: DecodingContext, depth: Int = 0) {
-        self.path = path
+    init?(_ bytes: ArraySlice<UInt8>, path: @autoclosure @escaping () -> FieldPath, context: DecodingContext, depth: Int = 0) {
+        makePath = path
         self.context = context
         self.depth = depth
         do throws(ProtobufError) {
             guard depth < ProtobufReader.maxDepth else { throw .nestedTooDeep }
             fields = try Self.parse(bytes)
         } catch {
-            context.add(path, expected: "a protobuf message", found: error.description)
+            context.add(path(), expected: "a protobuf message", found: error.description)
             return nil
         }
     }
@@ -163,6 +164,8 @@ struct MessageReader<Field: WireField> {
     }
 
     // MARK: Errors
+
+    var path: FieldPath { makePath() }
 
     func path(_ field: Field) -> FieldPath {
         path / "\(field)"
@@ -357,9 +360,9 @@ struct MessageReader<Field: WireField> {
         return text
     }
 
-    private func open<Inner: WireField>(_ value: ProtobufValue, _ path: FieldPath) -> MessageReader<Inner>? {
-        guard case .bytes(let bytes) = value else { return wrongType(path, "a message", value) }
-        return MessageReader<Inner>(bytes, path: path, context: context, depth: depth + 1)
+    private func open<Inner: WireField>(_ value: ProtobufValue, _ path: @autoclosure @escaping () -> FieldPath) -> MessageReader<Inner>? {
+        guard case .bytes(let bytes) = value else { return wrongType(path(), "a message", value) }
+        return MessageReader<Inner>(bytes, path: path(), context: context, depth: depth + 1)
     }
 
     private func wrongType<Value>(_ path: FieldPath, _ expected: String, _ value: ProtobufValue) -> Value? {
@@ -379,20 +382,21 @@ struct MessageReader<Field: WireField> {
 struct AnyReader {
     /// The full name of the message type: what stands behind the last slash of the URL.
     let typeName: String
-    let path: FieldPath
+    private let makePath: () -> FieldPath
     private let value: ArraySlice<UInt8>
     private let context: DecodingContext
     private let depth: Int
 
-    init(_ message: MessageReader<AnyField>, path: FieldPath, depth: Int) {
+    init(_ message: MessageReader<AnyField>, path: @autoclosure @escaping () -> FieldPath, depth: Int) {
         let url = message.requiredString(.type_url)
         typeName = url.split(separator: "/").last.map(String.init) ?? ""
         value = message.bytes(.value) ?? []
-        self.path = path
+        makePath = path
         context = message.context
         self.depth = depth
     }
 
+    var path: FieldPath { makePath() }
     var type: AnyType? { AnyType(rawValue: typeName) }
 
     func open<Field: WireField>(_: Field.Type) -> MessageReader<Field>? {
