@@ -172,6 +172,33 @@ import Testing
         }
     }
 
+    @Test("a cluster of a name serves its addresses, through swaps that change what is beside it")
+    func names() throws {
+        let origin = try Origin.answering(ok(), records: false)
+        func snapshot(_ port: UInt16, _ admin: UInt16) -> Snapshot {
+            Config.http(
+                listen: port, to: [], admin: admin,
+                cluster: {
+                    let endpoint = Endpoint(host: .name("localhost"), port: origin.port)
+                    $0.discovery = .dns(
+                        ClusterLoadAssignment(clusterName: "origin", localities: [LocalityEndpoints(endpoints: [endpoint])]),
+                        DNSOptions(family: .v4Only))
+                })
+        }
+        try withProxy(snapshot) { (proxy) throws in
+            try eventually("the name is resolved") { try proxy.exchange(Self.get).status == 200 }
+            let load = Load(port: proxy.port, callers: 2)
+            for swap in 0..<20 {
+                var next = snapshot(proxy.port, proxy.admin)
+                next.clusters[0].connectTimeout = .milliseconds(1000 + swap)
+                try proxy.apply(next)
+            }
+            try load.wait(for: 50)
+            let tally = try load.stop()
+            #expect(tally.failures == 0, "\(tally.statuses) \(tally.broken.prefix(3))")
+        }
+    }
+
     // MARK: The walkthrough
 
     /// Sends 200 requests, one after the other, on one connection.
