@@ -102,7 +102,8 @@ public enum ProxyProgram {
         }
         ProcessLog.standard.level = options.logLevel
         do {
-            return try Supervisor(options: options, workerCount: options.workers ?? workersOfSnapshot(options) ?? CPUQuota.defaultWorkers()).run()
+            return try Supervisor(options: options, workerCount: options.workers ?? workersOfSnapshot(options) ?? CPUQuota.defaultWorkers())
+                .run()
         } catch {
             ProcessLog.standard.error("main", "cannot start: \(error)")
             return 1

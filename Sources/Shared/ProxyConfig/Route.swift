@@ -138,7 +138,7 @@ public struct ForwardAction: Hashable, Sendable {
     public var target: ClusterTarget
     public var pathRewrite: PathRewrite?
     public var hostRewrite: HostRewrite?
-    /// From the end of the request to the end of the response's head; includes retries. Nil = none.
+    /// From the end of the request to the end of the response; includes retries. Nil = none.
     public var timeout: Duration?
     /// Without a byte of this request either way. Nil = none.
     public var idleTimeout: Duration?
