@@ -23,6 +23,8 @@ final class WorkerListener: EventSource {
 
     /// Accepted in one turn before others get theirs.
     private static let acceptsPerTurn = 64
+    /// A quarter of it is what the idle connections of a removed listener have left: a request that is on its way is still answered.
+    private static let removalTime = Nanoseconds.seconds(4)
     /// After running out of descriptors: how long before the next try.
     private static let acceptPause = Nanoseconds.milliseconds(100)
 
@@ -134,6 +136,6 @@ final class WorkerListener: EventSource {
 
     /// The configuration has no such listener any more.
     func remove() {
-        drain(within: .zero)
+        drain(within: Self.removalTime)
     }
 }
