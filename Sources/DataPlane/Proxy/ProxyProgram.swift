@@ -10,6 +10,7 @@ struct ProxyOptions {
     var snapshotPath = ""
     var workers: Int?
     var drainTime: Duration?
+    var dnsServers: [SocketAddress] = []
     var logLevel = ProcessLog.Level.info
 
     /// The folder that is watched for a new file.
@@ -19,7 +20,7 @@ struct ProxyOptions {
     }
 
     static let usage = """
-        usage: outrigger-proxy --snapshot FILE [--workers N] [--drain-time SECONDS] [--log-level LEVEL]
+        usage: outrigger-proxy --snapshot FILE [--workers N] [--drain-time SECONDS] [--dns-servers LIST] [--log-level LEVEL]
 
         Runs the snapshot in FILE, and follows the file: write a new one beside it and rename it over the old one.
         `outrigger render -o snapshot` makes snapshots from App Mesh YAML; `outrigger run` does both.
@@ -27,6 +28,7 @@ struct ProxyOptions {
           --snapshot FILE        the configuration to run
           --workers N            threads that carry traffic, 1 to 64 (default: the snapshot's, else the CPU quota, at most 2)
           --drain-time SECONDS   how long SIGTERM waits for open requests (default: the snapshot's, else 20)
+          --dns-servers LIST     asked instead of the machine's: IP[:PORT], several with commas between them
           --log-level LEVEL      trace, debug, info, warning, error or off (default: info)
           --version              prints the version
 
@@ -62,6 +64,14 @@ struct ProxyOptions {
                     throw UsageError(text: "--drain-time: expected seconds from 0 through 86400, found \"\(text)\"")
                 }
                 drainTime = .seconds(seconds)
+            case "--dns-servers":
+                let text = try value()
+                for word in text.split(separator: ",", omittingEmptySubsequences: false) {
+                    guard let server = SocketAddress(word) ?? IPAddress(word).map({ SocketAddress($0, 53) }), server.port > 0 else {
+                        throw UsageError(text: "--dns-servers: expected IP or IP:PORT, found \"\(word)\"")
+                    }
+                    dnsServers.append(server)
+                }
             case "--log-level":
                 let text = try value()
                 guard let level = ProcessLog.Level(text) else {

@@ -61,7 +61,9 @@ final class Supervisor {
         outlierEvents = OutlierEventLog { inbox.post(.outlierEvent) }
         builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
-        discovery = DNSDiscovery(loop: loop) { [unowned self] cluster in announce(cluster) }
+        var names = ResolverOptions()
+        names.servers = options.dnsServers
+        discovery = DNSDiscovery(loop: loop, options: names) { [unowned self] cluster in announce(cluster) }
         destinations = OriginalDestinations(loop: loop, discovery: discovery) { [unowned self] cluster in
             announce(cluster)
         } reply: { [unowned self] worker, cluster, destination, outcome in
