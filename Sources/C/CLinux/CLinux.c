@@ -138,6 +138,18 @@ int clinux_listen(const struct clinux_address *address, int backlog, int reuse_p
     return fd;
 }
 
+int clinux_probe(const struct clinux_address *address) {
+    int fd = tcp_socket(address);
+    if (fd < 0) return fd;
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    struct sockaddr_storage storage;
+    socklen_t length = to_sockaddr(address, &storage);
+    int error = bind(fd, (struct sockaddr *)&storage, length) < 0 ? errno : 0;
+    close(fd);
+    return -error;
+}
+
 int clinux_accept(int listener, struct clinux_address *peer) {
     struct sockaddr_storage storage;
     socklen_t length = sizeof storage;

@@ -167,7 +167,7 @@ final class Supervisor {
             let address = listener.configuration.address
             do {
                 // SO_REUSEPORT would let us share the port of another process unseen: look first whether it is free.
-                Socket.close(try Socket.listen(on: address, backlog: 1, reusePort: false))
+                try Socket.probe(address)
                 var opened: [CInt] = []
                 for _ in workers { opened.append(try Socket.listen(on: address, reusePort: true)) }
                 sockets[address] = opened

@@ -40,6 +40,15 @@ public enum Socket {
         return result
     }
 
+    /// Throws where another socket listens on the address, also one that would share it by SO_REUSEPORT.
+    ///
+    /// It binds and never listens, so that no caller is accepted by what is closed the next moment.
+    public static func probe(_ address: SocketAddress) throws(SystemError) {
+        var address = clinux_address(address)
+        let result = unsafe clinux_probe(&address)
+        guard result >= 0 else { throw SystemError(-result) }
+    }
+
     /// The next waiting connection; `.wouldBlock` where there is none.
     public static func accept(_ listener: CInt) throws(SystemError) -> (descriptor: CInt, peer: SocketAddress) {
         var peer = clinux_address()

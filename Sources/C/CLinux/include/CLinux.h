@@ -36,6 +36,9 @@ int clinux_signalfd(void);
 // The number of the next pending signal, 0 if there is none.
 int clinux_signalfd_next(int fd);
 
+// 0 if nobody listens on the address. Binds and never listens: no caller can fall into it.
+int clinux_probe(const struct clinux_address *address);
+
 // A bound, listening, nonblocking TCP socket. With reuse_port several sockets share the address.
 int clinux_listen(const struct clinux_address *address, int backlog, int reuse_port);
 int clinux_accept(int listener, struct clinux_address *peer);
