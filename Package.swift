@@ -87,6 +87,7 @@ let package = Package(
         // Tests mirror the folders above.
         .target(name: "TestSupport", dependencies: ["Base"], path: "Tests/Support", swiftSettings: strict),
         tests("BaseTests", ["Base"]),
+        tests("HTTPTests", ["HTTP", "Base"]),
         tests("HTTP1Tests", ["HTTP1", "HTTP", "Base"]),
         tests("ReactorTests", ["Reactor", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"], exclude: ["check_with_xds_protos.py"]),

@@ -26,6 +26,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
     case forwardedClientCert
     case requestID
     case grpcStatus
+    case grpcMessage
     case grpcTimeout
     case attemptCount
     case upstreamServiceTime
@@ -61,6 +62,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         case .forwardedClientCert: "x-forwarded-client-cert"
         case .requestID: "x-request-id"
         case .grpcStatus: "grpc-status"
+        case .grpcMessage: "grpc-message"
         case .grpcTimeout: "grpc-timeout"
         case .attemptCount: "x-envoy-attempt-count"
         case .upstreamServiceTime: "x-envoy-upstream-service-time"
@@ -93,7 +95,11 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         case 10: return first == UInt8(ascii: "c") ? match(.connection) : first == UInt8(ascii: "u") ? match(.userAgent) : match(.keepAlive)
         case 11: return match(.grpcStatus)
         case 12:
-            return first == UInt8(ascii: "c") ? match(.contentType) : first == UInt8(ascii: "x") ? match(.requestID) : match(.grpcTimeout)
+            switch first {
+            case UInt8(ascii: "c"): return match(.contentType)
+            case UInt8(ascii: "x"): return match(.requestID)
+            default: return bytes[5] | 0x20 == UInt8(ascii: "t") ? match(.grpcTimeout) : match(.grpcMessage)
+            }
         case 14: return first == UInt8(ascii: "c") ? match(.contentLength) : match(.http2Settings)
         case 15: return match(.forwardedFor)
         case 16: return first == UInt8(ascii: "x") ? match(.forwardedHost) : match(.proxyConnection)
