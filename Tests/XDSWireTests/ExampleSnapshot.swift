@@ -42,7 +42,10 @@ extension Snapshot {
                                 alpn: ["h2", "http/1.1"]),
                             filter: .http(
                                 HTTPConnectionManager(
-                                    statPrefix: "ingress", routeConfigurationName: "edge-routes", idleTimeout: nil, serverName: "shop"))),
+                                    statPrefix: "ingress", routeConfigurationName: "edge-routes", idleTimeout: nil, serverName: "shop",
+                                    http2: HTTP2Options(keepalive: HTTP2Keepalive(interval: .seconds(30), timeout: .seconds(10))),
+                                    maxConnectionAge: .seconds(3600),
+                                    forwardClientCertificate: .sanitizeSet(ClientCertificateDetails(subject: false))))),
                         FilterChain(
                             name: "tcp", match: FilterChainMatch(destinationPort: 8443, transportProtocol: .plaintext),
                             filter: .tcp(TCPProxy(statPrefix: "egress", target: .cluster("tcp"), idleTimeout: nil))),
@@ -118,6 +121,15 @@ extension Snapshot {
                     tls: UpstreamTLS(validation: TLSValidation(trust: roots)),
                     idleTimeout: .seconds(60)),
                 Cluster(name: "any", discovery: .originalDestination),
+                Cluster(
+                    name: "mesh", discovery: .eds(serviceName: "v2-endpoints"), upstreamProtocol: .auto,
+                    tls: UpstreamTLS(
+                        validation: TLSValidation(trust: roots, subjectAlternativeNames: ["spiffe://shop/cart"]), certificate: file,
+                        alpn: ["h2", "http/1.1"]),
+                    http2: HTTP2Options(
+                        maxConcurrentStreams: 250, initialStreamWindow: 1 << 18,
+                        keepalive: HTTP2Keepalive(interval: .seconds(30), timeout: .seconds(10))),
+                    maxConnectionAge: .seconds(600)),
             ],
             loadAssignments: [
                 ClusterLoadAssignment(

@@ -61,6 +61,8 @@ import Testing
         #expect(manager.idleTimeout == .seconds(3600))
         #expect(manager.maxHeaderBytes == 60 * 1024)
         #expect(!manager.isEdge)
+        #expect(manager.maxConnectionAge == nil && manager.http2 == HTTP2Options(allowsExtendedConnect: false))
+        #expect(manager.forwardClientCertificate == .sanitize)
     }
 
     @Test("a cluster that says only the necessary has Envoy's defaults")
@@ -77,6 +79,113 @@ import Testing
                     Cluster(
                         name: "c", discovery: .eds(serviceName: "c"), connectTimeout: .seconds(5), outlierDetection: OutlierDetection(),
                         circuitBreakers: CircuitBreakers(maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024))))
+    }
+
+    @Test("how a cluster speaks to its endpoints, in today's form and the deprecated one", arguments: upstreamProtocols)
+    func upstreamProtocol(form: String, bytes: [UInt8], expected: UpstreamProtocol, http2: HTTP2Options) throws {
+        guard case .cluster(let cluster) = try DecodedResource(.cluster, bytes) else { return }
+        #expect(cluster.upstreamProtocol == expected && cluster.http2 == http2, "\(form)")
+    }
+
+    /// HTTP/2 without its options is what Envoy takes for it, but for the sizes, which are ours.
+    private static let upstreamProtocols: [(String, [UInt8], UpstreamProtocol, HTTP2Options)] = [
+        ("nothing", cluster { _ in }, .http1, HTTP2Options()),
+        ("deprecated", cluster { $0.emptyMessage(.http2_protocol_options) }, .http2, HTTP2Options(allowsExtendedConnect: false)),
+        (
+            "deprecated, with options",
+            cluster {
+                $0.message(.http2_protocol_options, HTTP2Options.Fields.self) {
+                    $0.wrapped(.max_concurrent_streams, UInt32(7))
+                    $0.message(.connection_keepalive, HTTP2KeepaliveField.self) { $0.duration(.timeout, .seconds(1)) }
+                }
+            }, .http2, HTTP2Options(maxConcurrentStreams: 7, allowsExtendedConnect: false)
+        ),
+        (
+            "explicit",
+            httpOptions { $0.message(.explicit_http_config, HTTPVersionsField.self) { $0.emptyMessage(.http2_protocol_options) } },
+            .http2, HTTP2Options(allowsExtendedConnect: false)
+        ),
+        (
+            "auto", httpOptions(isTLS: true) { $0.emptyMessage(.auto_config) }, .auto, HTTP2Options(allowsExtendedConnect: false)
+        ),
+    ]
+
+    private static func cluster(_ write: (inout MessageWriter<Cluster.Fields>) -> Void) -> [UInt8] {
+        XDSWireTests.message(Cluster.Fields.self) {
+            $0.string(.name, "c")
+            $0.number(.type, 4)
+            write(&$0)
+        }
+    }
+
+    private static func httpOptions(
+        isTLS: Bool = false, _ write: (inout MessageWriter<HTTPProtocolOptionsField>) -> Void
+    ) -> [UInt8] {
+        cluster {
+            if isTLS {
+                $0.message(.transport_socket, TransportSocketField.self) { $0.any(.typed_config, .upstreamTLS, NoField.self) { _ in } }
+            }
+            $0.message(.typed_extension_protocol_options, MapEntryField.self) {
+                $0.string(.key, AnyType.httpProtocolOptions.rawValue)
+                $0.any(.value, .httpProtocolOptions, HTTPProtocolOptionsField.self, write)
+            }
+        }
+    }
+
+    @Test("TLS without ALPN offers what the cluster speaks, as Envoy's connection pools do")
+    func upstreamALPN() throws {
+        let bytes = Self.httpOptions(isTLS: true) { $0.emptyMessage(.auto_config) }
+        guard case .cluster(let cluster) = try DecodedResource(.cluster, bytes) else { return }
+        #expect(cluster.tls?.alpn == ["h2", "http/1.1"])
+    }
+
+    @Test(
+        "what HTTP/2 and certificates of callers cannot be is refused",
+        arguments: [
+            (
+                .init(type: .cluster, bytes: httpOptions { $0.emptyMessage(.auto_config) }),
+                "Cluster/c transport_socket: expected TLS: with auto_config ALPN chooses the protocol, found plaintext"
+            ),
+            (
+                .init(type: .cluster, bytes: cluster { $0.message(.http2_protocol_options, HTTP2Options(initialStreamWindow: 1)) }),
+                "Cluster/c http2_protocol_options.initial_stream_window_size: expected a number from 65535 through 2147483647, found 1"
+            ),
+            (
+                .init(type: .cluster, bytes: cluster { $0.message(.http2_protocol_options, HTTP2Options(maxConcurrentStreams: 0)) }),
+                "Cluster/c http2_protocol_options.max_concurrent_streams: expected a number from 1 through 2147483647, found 0"
+            ),
+            (
+                .init(
+                    type: .cluster,
+                    bytes: cluster {
+                        $0.message(.http2_protocol_options, HTTP2Options.Fields.self) {
+                            $0.message(.connection_keepalive, HTTP2KeepaliveField.self) { $0.duration(.interval, .seconds(1)) }
+                        }
+                    }),
+                "Cluster/c http2_protocol_options.connection_keepalive.timeout: expected a duration above 0, found nothing"
+            ),
+        ] as [(Sample, String)])
+    func refusedHTTP2(sample: Sample, expected: String) {
+        #expect(errors(sample.type, sample.bytes) == [expected])
+    }
+
+    @Test(
+        "certificates of callers are passed on as we say, or not at all",
+        arguments: [
+            (0, nil, nil), (3, nil, nil),
+            (1, "forward_client_cert_details: expected SANITIZE (0) or SANITIZE_SET (3), found 1", nil),
+            (4, "forward_client_cert_details: expected SANITIZE (0) or SANITIZE_SET (3), found 4", nil),
+            (3, "set_current_client_cert_details.cert: expected nothing: Outrigger does not support it, found a value", true),
+        ] as [(Int, String?, Bool?)])
+    func clientCertificates(mode: Int, expected: String?, cert: Bool?) {
+        let bytes = listenerBytes { manager in
+            manager.message(.route_config, RouteConfiguration(name: "r", virtualHosts: []))
+            manager.number(.forward_client_cert_details, mode)
+            if let cert {
+                manager.message(.set_current_client_cert_details, ClientCertificateDetailsField.self) { $0.bool(.cert, cert) }
+            }
+        }
+        #expect(errors(.listener, bytes) == expected.map { ["Listener/in filter_chains[0].filters[0].typed_config." + $0] } ?? [])
     }
 
     @Test("endpoints that must not be used are left out", arguments: [(0, true), (1, true), (2, false), (3, false), (4, false), (5, true)])

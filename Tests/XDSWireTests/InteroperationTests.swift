@@ -50,6 +50,8 @@ struct InteroperationTests {
         }
     }
 
+    private static let httpOptions = "typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
     private let expectedFields: [(String, String?)] = [
         ("node/id", "mesh/shop/virtualGateway/edge"),
         ("node/metadata/outrigger/mesh", "shop"),
@@ -69,6 +71,17 @@ struct InteroperationTests {
         ("Listener/0/filter_chains/0/filters/0/typed_config/access_log/0/typed_config/log_format/json_format/status", "%RESPONSE_CODE%"),
         ("Listener/1/filter_chains/0/transport_socket/typed_config/common_tls_context/alpn_protocols/0", "h2"),
         ("Listener/1/filter_chains/0/filter_chain_match/server_names/0", "shop.example"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/max_concurrent_streams", "100"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/initial_stream_window_size", "65536"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/initial_connection_window_size", "1048576"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/allow_connect", "1"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/connection_keepalive/interval", "30s"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/http2_protocol_options/connection_keepalive/timeout", "10s"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/common_http_protocol_options/max_connection_duration", "3600s"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/forward_client_cert_details", "SANITIZE_SET"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/set_current_client_cert_details/subject", "0"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/set_current_client_cert_details/uri", "1"),
+        ("Listener/1/filter_chains/0/filters/0/typed_config/set_current_client_cert_details/dns", "1"),
         ("Listener/1/filter_chains/1/filters/0/typed_config/cluster", "tcp"),
         ("Listener/1/filter_chains/1/filters/0/typed_config/idle_timeout", "0s"),
         ("RouteConfiguration/0/virtual_hosts/0/domains/0", "shop.example"),
@@ -96,7 +109,12 @@ struct InteroperationTests {
         ("Cluster/1/eds_cluster_config/service_name", "v2-endpoints"),
         ("Cluster/1/lb_policy", "LEAST_REQUEST"),
         ("Cluster/1/metadata/filter_metadata/outrigger/tls_enforced", "0"),
+        ("Cluster/1/\(Self.httpOptions)/explicit_http_config/http2_protocol_options/max_concurrent_streams", "100"),
         ("Cluster/3/lb_policy", "CLUSTER_PROVIDED"),
+        ("Cluster/4/\(Self.httpOptions)/auto_config/http2_protocol_options/max_concurrent_streams", "250"),
+        ("Cluster/4/\(Self.httpOptions)/auto_config/http2_protocol_options/initial_stream_window_size", "262144"),
+        ("Cluster/4/\(Self.httpOptions)/auto_config/http2_protocol_options/connection_keepalive/interval", "30s"),
+        ("Cluster/4/\(Self.httpOptions)/common_http_protocol_options/max_connection_duration", "600s"),
         ("ClusterLoadAssignment/0/cluster_name", "v2-endpoints"),
         ("ClusterLoadAssignment/0/endpoints/0/locality/zone", "eu-west-1a"),
         ("ClusterLoadAssignment/0/endpoints/0/lb_endpoints/0/load_balancing_weight", "3"),

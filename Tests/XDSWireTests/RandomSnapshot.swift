@@ -110,7 +110,18 @@ struct RandomSnapshot {
             statPrefix: pick(["ingress", "egress"]), codec: pick([.auto, .http1, .http2]), routeConfigurationName: pick(routes),
             accessLogs: list(0...2) { $0.accessLog() }, upgradeTypes: list(0...2) { $0.pick(["websocket", "CONNECT"]) },
             idleTimeout: maybe { $0.duration() }, requestHeadersTimeout: duration(), maxHeaderBytes: (1 + below(8192)) * 1024,
-            maxHeaderCount: 1 + below(65536), isEdge: coin(), serverName: maybe { $0.text() })
+            maxHeaderCount: 1 + below(65536), isEdge: coin(), serverName: maybe { $0.text() }, http2: http2(),
+            maxConnectionAge: maybe { $0.duration() },
+            forwardClientCertificate: pick([
+                .sanitize, .sanitizeSet(ClientCertificateDetails(subject: coin(), uri: coin(), dns: coin())),
+            ]))
+    }
+
+    private mutating func http2() -> HTTP2Options {
+        HTTP2Options(
+            maxConcurrentStreams: number(1...1 << 31 - 1), initialStreamWindow: number(65535...1 << 31 - 1),
+            initialConnectionWindow: number(65535...1 << 31 - 1), allowsExtendedConnect: coin(),
+            keepalive: maybe { HTTP2Keepalive(interval: $0.duration(), timeout: $0.duration()) })
     }
 
     private mutating func tcpProxy(_ clusters: [String]) -> TCPProxy {
@@ -156,10 +167,11 @@ struct RandomSnapshot {
         DownstreamTLS(certificate: certificate(), validation: maybe { $0.validation() }, alpn: alpn())
     }
 
-    private mutating func upstreamTLS() -> UpstreamTLS {
+    /// Where nothing is offered, a reader fills in what the cluster speaks.
+    private mutating func upstreamTLS(_ upstreamProtocol: UpstreamProtocol) -> UpstreamTLS {
         UpstreamTLS(
-            validation: maybe { $0.validation() }, certificate: maybe { $0.certificate() }, sni: maybe { $0.text() }, alpn: alpn(),
-            isEnforced: coin())
+            validation: maybe { $0.validation() }, certificate: maybe { $0.certificate() }, sni: maybe { $0.text() },
+            alpn: pick(upstreamProtocol == .tcp ? [[], ["mesh"]] : [["h2"], ["h2", "http/1.1"], ["mesh"]]), isEnforced: coin())
     }
 
     // MARK: Routes
@@ -227,16 +239,18 @@ struct RandomSnapshot {
             .fixed(assignment(name, allowsNames: false)), .originalDestination, .eds(serviceName: self.name("service")),
             .dns(assignment(name, allowsNames: true), DNSOptions(family: family, refreshInterval: duration())),
         ])
+        let upstreamProtocol: UpstreamProtocol = pick([.http1, .http2, .auto, .tcp])
+        let speaksHTTP2 = upstreamProtocol == .http2 || upstreamProtocol == .auto
         return Cluster(
             name: name, discovery: discovery, connectTimeout: duration(),
             loadBalancing: discovery == .originalDestination ? .roundRobin : pick(LoadBalancing.allCases),
-            upstreamProtocol: pick([.http1, .http2, .tcp]), outlierDetection: maybe { $0.outlierDetection() },
+            upstreamProtocol: upstreamProtocol, outlierDetection: maybe { $0.outlierDetection() },
             circuitBreakers: CircuitBreakers(
                 maxConnections: maybe { $0.number(0...UInt32.max - 1) }, maxPendingRequests: maybe { $0.number(0...UInt32.max - 1) },
                 maxRequests: maybe { $0.number(0...UInt32.max - 1) }),
             healthChecks: list(0...2) { $0.healthCheck() }, panicThresholdPercent: pick([0, 33.3, 50, 100]),
-            tls: maybe { $0.upstreamTLS() },
-            idleTimeout: maybe { $0.duration() })
+            tls: upstreamProtocol == .auto || coin() ? upstreamTLS(upstreamProtocol) : nil, idleTimeout: maybe { $0.duration() },
+            http2: speaksHTTP2 ? http2() : HTTP2Options(), maxConnectionAge: upstreamProtocol == .tcp ? nil : maybe { $0.duration() })
     }
 
     private mutating func outlierDetection() -> OutlierDetection {

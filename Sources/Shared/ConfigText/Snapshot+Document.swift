@@ -71,7 +71,31 @@ extension HTTPConnectionManager {
             "upgrade_types": .nonEmpty(upgradeTypes.map { .text($0) }), "idle_timeout": .text(idleTimeout.map(duration) ?? "none"),
             "request_headers_timeout": .text(duration(requestHeadersTimeout)), "max_header_bytes": .number(maxHeaderBytes),
             "max_headers_count": .number(maxHeaderCount), "server_name": serverName.map { .text($0) },
+            "max_connection_duration": maxConnectionAge.map { .text(duration($0)) },
+            "http2_protocol_options": codec == .http1 ? nil : http2.document,
+            "forward_client_cert_details": forwardClientCertificate.document,
         ])
+    }
+}
+
+extension HTTP2Options {
+    fileprivate var document: Document {
+        .entries([
+            "max_concurrent_streams": .number(maxConcurrentStreams), "initial_stream_window_size": .number(initialStreamWindow),
+            "initial_connection_window_size": .number(initialConnectionWindow), "allow_connect": .flag(allowsExtendedConnect),
+            "connection_keepalive": keepalive.map {
+                .entries(["interval": .text(duration($0.interval)), "timeout": .text(duration($0.timeout))])
+            },
+        ])
+    }
+}
+
+extension ClientCertificateForwarding {
+    /// Nil for SANITIZE, which is what everybody expects.
+    fileprivate var document: Document? {
+        guard case .sanitizeSet(let details) = self else { return nil }
+        let shown = [("subject", details.subject), ("uri", details.uri), ("dns", details.dns)]
+        return .entries(["mode": .text("SANITIZE_SET"), "set": .nonEmpty(shown.filter(\.1).map { .text($0.0) })])
     }
 }
 
@@ -223,7 +247,9 @@ extension Cluster {
         return .entries([
             "name": .text(name), "type": .text(type), "dns_lookup_family": family.map { .text($0.xDSName) },
             "connect_timeout": .text(duration(connectTimeout)), "lb_policy": .text(loadBalancing.xDSName),
-            "protocol": .text(upstreamProtocol.rawValue), "outlier_detection": outlierDetection?.document,
+            "protocol": .text(upstreamProtocol.rawValue),
+            "http2_protocol_options": upstreamProtocol == .http2 || upstreamProtocol == .auto ? http2.document : nil,
+            "max_connection_duration": maxConnectionAge.map { .text(duration($0)) }, "outlier_detection": outlierDetection?.document,
             "circuit_breakers": circuitBreakers == CircuitBreakers() ? nil : circuitBreakers.document,
             "health_checks": .nonEmpty(healthChecks.map(\.document)),
             "healthy_panic_threshold": .text("\(Int(panicThresholdPercent))%"), "tls": tls?.document,

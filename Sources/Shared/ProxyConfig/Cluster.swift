@@ -16,12 +16,18 @@ public struct Cluster: Hashable, Sendable {
     public var tls: UpstreamTLS?
     /// common_http_protocol_options.idle_timeout of idle upstream connections. Short for HTTP/1.1, whose peers close without a word.
     public var idleTimeout: Duration?
+    /// http2_protocol_options; means something for `.http2` and `.auto` only.
+    public var http2: HTTP2Options
+    /// common_http_protocol_options.max_connection_duration: an older connection takes no new request and closes when it is idle, each
+    /// up to a tenth earlier, so that those that began together do not end together. Nil = none. Not for `.tcp`.
+    public var maxConnectionAge: Duration?
 
     public init(
         name: String, discovery: Discovery, connectTimeout: Duration = .seconds(1), loadBalancing: LoadBalancing = .roundRobin,
         upstreamProtocol: UpstreamProtocol = .http1, outlierDetection: OutlierDetection? = nil,
         circuitBreakers: CircuitBreakers = CircuitBreakers(),
-        healthChecks: [HealthCheck] = [], panicThresholdPercent: Double = 50, tls: UpstreamTLS? = nil, idleTimeout: Duration? = nil
+        healthChecks: [HealthCheck] = [], panicThresholdPercent: Double = 50, tls: UpstreamTLS? = nil, idleTimeout: Duration? = nil,
+        http2: HTTP2Options = HTTP2Options(), maxConnectionAge: Duration? = nil
     ) {
         self.name = name
         self.discovery = discovery
@@ -34,6 +40,8 @@ public struct Cluster: Hashable, Sendable {
         self.panicThresholdPercent = panicThresholdPercent
         self.tls = tls
         self.idleTimeout = idleTimeout
+        self.http2 = http2
+        self.maxConnectionAge = maxConnectionAge
     }
 }
 
@@ -73,6 +81,9 @@ public enum UpstreamProtocol: String, Hashable, Sendable {
     case http1
     /// HttpProtocolOptions.explicit_http_config.http2_protocol_options; gRPC too.
     case http2
+    /// HttpProtocolOptions.auto_config: by ALPN HTTP/2, else HTTP/1.1 (also where the endpoint speaks no TLS and `tls.isEnforced` is
+    /// false). Only with `tls`, whose `alpn` names both.
+    case auto
     case tcp
 }
 

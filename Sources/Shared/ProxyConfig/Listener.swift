@@ -96,11 +96,19 @@ public struct HTTPConnectionManager: Hashable, Sendable {
     public var isEdge: Bool
     /// server_header_transformation and server_name; nil = pass the upstream's through.
     public var serverName: String?
+    /// http2_protocol_options; means something unless `codec` is `.http1`.
+    public var http2: HTTP2Options
+    /// common_http_protocol_options.max_connection_duration: an older connection is asked to leave (HTTP/2: GOAWAY, HTTP/1.1: `connection:
+    /// close`) and finishes what is open, each up to a tenth earlier, so that those that began together do not end together. Nil = none.
+    public var maxConnectionAge: Duration?
+    public var forwardClientCertificate: ClientCertificateForwarding
 
     public init(
         statPrefix: String, codec: Codec = .auto, routeConfigurationName: String, accessLogs: [AccessLog] = [],
         upgradeTypes: [String] = ["websocket"], idleTimeout: Duration? = .seconds(300), requestHeadersTimeout: Duration = .seconds(10),
-        maxHeaderBytes: Int = 65536, maxHeaderCount: Int = 100, isEdge: Bool = false, serverName: String? = nil
+        maxHeaderBytes: Int = 65536, maxHeaderCount: Int = 100, isEdge: Bool = false, serverName: String? = nil,
+        http2: HTTP2Options = HTTP2Options(), maxConnectionAge: Duration? = nil,
+        forwardClientCertificate: ClientCertificateForwarding = .sanitize
     ) {
         self.statPrefix = statPrefix
         self.codec = codec
@@ -113,6 +121,32 @@ public struct HTTPConnectionManager: Hashable, Sendable {
         self.maxHeaderCount = maxHeaderCount
         self.isEdge = isEdge
         self.serverName = serverName
+        self.http2 = http2
+        self.maxConnectionAge = maxConnectionAge
+        self.forwardClientCertificate = forwardClientCertificate
+    }
+}
+
+/// forward_client_cert_details with set_current_client_cert_details: what a request's `x-forwarded-client-cert` becomes. In either case
+/// what the caller wrote there is removed.
+public enum ClientCertificateForwarding: Hashable, Sendable {
+    /// SANITIZE.
+    case sanitize
+    /// SANITIZE_SET: where the caller showed a certificate, the field says `By=` (the URI of our own certificate, if it has one) and
+    /// `Hash=` (SHA-256 of the caller's), then what is asked for here.
+    case sanitizeSet(ClientCertificateDetails)
+}
+
+/// set_current_client_cert_details; `cert` and `chain` (the whole PEM in every request) are not supported.
+public struct ClientCertificateDetails: Hashable, Sendable {
+    public var subject: Bool
+    public var uri: Bool
+    public var dns: Bool
+
+    public init(subject: Bool = true, uri: Bool = true, dns: Bool = true) {
+        self.subject = subject
+        self.uri = uri
+        self.dns = dns
     }
 }
 

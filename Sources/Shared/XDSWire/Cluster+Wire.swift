@@ -96,14 +96,19 @@ extension Cluster: WireMessage {
                 $0.any(.value, .tcpProtocolOptions, TCPProtocolOptionsField.self) {
                     if let idleTimeout { $0.duration(.idle_timeout, idleTimeout) }
                 }
-            case .http1, .http2:
+            case .http1, .http2, .auto:
                 $0.string(.key, AnyType.httpProtocolOptions.rawValue)
                 $0.any(.value, .httpProtocolOptions, HTTPProtocolOptionsField.self) {
-                    if let idleTimeout {
-                        $0.message(.common_http_protocol_options, CommonHTTPOptionsField.self) { $0.duration(.idle_timeout, idleTimeout) }
+                    if idleTimeout != nil || maxConnectionAge != nil {
+                        $0.message(.common_http_protocol_options, CommonHTTPOptionsField.self) {
+                            if let idleTimeout { $0.duration(.idle_timeout, idleTimeout) }
+                            if let maxConnectionAge { $0.duration(.max_connection_duration, maxConnectionAge) }
+                        }
                     }
-                    $0.message(.explicit_http_config, ExplicitHTTPField.self) {
-                        $0.emptyMessage(upstreamProtocol == .http2 ? .http2_protocol_options : .http_protocol_options)
+                    // Both forms number their members alike.
+                    $0.message(upstreamProtocol == .auto ? .auto_config : .explicit_http_config, HTTPVersionsField.self) {
+                        if upstreamProtocol != .http2 { $0.emptyMessage(.http_protocol_options) }
+                        if upstreamProtocol != .http1 { $0.message(.http2_protocol_options, http2) }
                     }
                 }
             }
@@ -124,12 +129,19 @@ extension Cluster: WireMessage {
         let loadBalancing = message.loadBalancing(isOriginalDestination: discovery == .originalDestination)
         let outlierDetection = message.message(.outlier_detection, OutlierDetection.self)
         let breakers = message.message(.circuit_breakers, CircuitBreakers.self) ?? CircuitBreakers.envoysDefault
-        let (checks, tls) = (message.messages(.health_checks, HealthCheck.self), message.tls())
+        let checks = message.messages(.health_checks, HealthCheck.self)
+        var tls = message.tls()
+        // As Envoy's connection pools do: what is not said is what the cluster speaks.
+        if tls?.alpn.isEmpty == true { tls?.alpn = options.upstreamProtocol.alpn }
+        if options.upstreamProtocol == .auto, tls == nil {
+            message.fail(.transport_socket, expected: "TLS: with auto_config ALPN chooses the protocol", found: "plaintext")
+        }
         guard let discovery else { return nil }
         return Cluster(
             name: name, discovery: discovery, connectTimeout: connectTimeout, loadBalancing: loadBalancing,
             upstreamProtocol: options.upstreamProtocol, outlierDetection: outlierDetection, circuitBreakers: breakers, healthChecks: checks,
-            panicThresholdPercent: panic ?? 50, tls: tls, idleTimeout: options.idleTimeout)
+            panicThresholdPercent: panic ?? 50, tls: tls, idleTimeout: options.idleTimeout, http2: options.http2,
+            maxConnectionAge: options.maxConnectionAge)
     }
 
     fileprivate static let clusterProvided = 6
@@ -170,8 +182,8 @@ enum HTTPProtocolOptionsField: Int, WireField {
     case outlier_detection = 8
 }
 
-/// envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig.
-enum ExplicitHTTPField: Int, WireField {
+/// envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig and AutoHttpConfig.
+enum HTTPVersionsField: Int, WireField {
     case http_protocol_options = 1
     case http2_protocol_options = 2
     case http3_protocol_options = 3
@@ -277,39 +289,68 @@ extension MessageReader<Cluster.Fields> {
     }
 
     /// Explicit options beat the deprecated fields of the cluster, as in Envoy.
-    fileprivate func upstreamOptions() -> (upstreamProtocol: UpstreamProtocol, idleTimeout: Duration?) {
-        var upstreamProtocol = has(.http2_protocol_options) ? UpstreamProtocol.http2 : .http1
-        var idleTimeout = message(.common_http_protocol_options, CommonHTTPOptionsField.self)?.idleTimeout()
+    fileprivate func upstreamOptions() -> UpstreamOptions {
+        var options = UpstreamOptions()
+        options.readCommon(message(.common_http_protocol_options, CommonHTTPOptionsField.self))
+        if has(.http2_protocol_options) {
+            options.upstreamProtocol = .http2
+            options.http2 = message(.http2_protocol_options, HTTP2Options.self) ?? options.http2
+        }
         for entry in messages(.typed_extension_protocol_options, MapEntryField.self) {
             guard let value = entry.any(.value) else { continue }
+            options = UpstreamOptions()
             switch value.type {
             case .tcpProtocolOptions:
-                upstreamProtocol = .tcp
-                idleTimeout = value.open(TCPProtocolOptionsField.self)?.timeout(.idle_timeout) ?? nil
+                options.upstreamProtocol = .tcp
+                options.idleTimeout = value.open(TCPProtocolOptionsField.self)?.timeout(.idle_timeout) ?? nil
             case .httpProtocolOptions:
-                guard let options = value.open(HTTPProtocolOptionsField.self) else { continue }
-                upstreamProtocol = options.explicitProtocol()
-                idleTimeout = options.message(.common_http_protocol_options, CommonHTTPOptionsField.self)?.idleTimeout()
+                guard let message = value.open(HTTPProtocolOptionsField.self) else { continue }
+                options.readCommon(message.message(.common_http_protocol_options, CommonHTTPOptionsField.self))
+                options.readVersions(message)
             default: value.fail(expected: "HttpProtocolOptions or TcpProtocolOptions")
             }
         }
-        return (upstreamProtocol, idleTimeout)
+        return options
     }
 }
 
-extension MessageReader<CommonHTTPOptionsField> {
-    fileprivate func idleTimeout() -> Duration? {
-        refuse(.max_connection_duration, .max_stream_duration, .max_requests_per_connection)
-        return timeout(.idle_timeout) ?? nil
+/// What a cluster says about its connections, wherever it says it.
+private struct UpstreamOptions {
+    var upstreamProtocol = UpstreamProtocol.http1
+    var idleTimeout: Duration?
+    var maxConnectionAge: Duration?
+    var http2 = HTTP2Options()
+
+    mutating func readCommon(_ message: MessageReader<CommonHTTPOptionsField>?) {
+        message?.refuse(.max_stream_duration, .max_requests_per_connection)
+        idleTimeout = message?.timeout(.idle_timeout) ?? nil
+        maxConnectionAge = message?.timeout(.max_connection_duration) ?? nil
+    }
+
+    mutating func readVersions(_ message: MessageReader<HTTPProtocolOptionsField>) {
+        message.refuse(.use_downstream_protocol_config, .http_filters, .outlier_detection)
+        let form = message.chosen(.explicit_http_config, .auto_config) ?? .explicit_http_config
+        guard let versions = message.required(form, HTTPVersionsField.self) else { return }
+        versions.refuse(.http3_protocol_options)
+        if form == .auto_config {
+            upstreamProtocol = .auto
+        } else if versions.chosen(.http_protocol_options, .http2_protocol_options) == .http2_protocol_options {
+            upstreamProtocol = .http2
+        }
+        if upstreamProtocol != .http1 {
+            http2 = versions.message(.http2_protocol_options, HTTP2Options.self) ?? HTTP2Options(allowsExtendedConnect: false)
+        }
     }
 }
 
-extension MessageReader<HTTPProtocolOptionsField> {
-    fileprivate func explicitProtocol() -> UpstreamProtocol {
-        refuse(.use_downstream_protocol_config, .auto_config, .http_filters, .outlier_detection)
-        guard let explicit = required(.explicit_http_config, ExplicitHTTPField.self) else { return .http1 }
-        explicit.refuse(.http3_protocol_options)
-        return explicit.chosen(.http_protocol_options, .http2_protocol_options) == .http2_protocol_options ? .http2 : .http1
+extension UpstreamProtocol {
+    fileprivate var alpn: [String] {
+        switch self {
+        case .http1: ["http/1.1"]
+        case .http2: ["h2"]
+        case .auto: ["h2", "http/1.1"]
+        case .tcp: []
+        }
     }
 }
 

@@ -10,9 +10,12 @@ extension HTTPConnectionManager: WireMessage {
         case route_config = 4
         case http_filters = 5
         case http_protocol_options = 8
+        case http2_protocol_options = 9
         case server_name = 10
         case access_log = 13
         case use_remote_address = 14
+        case forward_client_cert_details = 16
+        case set_current_client_cert_details = 17
         case xff_num_trusted_hops = 19
         case upgrade_configs = 23
         case stream_idle_timeout = 24
@@ -27,6 +30,7 @@ extension HTTPConnectionManager: WireMessage {
         case strip_any_host_port = 42
         case original_ip_detection_extensions = 46
         case early_header_mutation_extensions = 52
+        case forward_client_cert_matcher = 60
     }
 
     /// As the fields say, and so that Envoy does what Outrigger does: paths are normalised, HTTP/1.0 is taken, and only a route's own
@@ -43,9 +47,18 @@ extension HTTPConnectionManager: WireMessage {
             $0.any(.typed_config, .router, NoField.self) { _ in }
         }
         message.message(.http_protocol_options, HTTP1OptionsField.self) { $0.bool(.accept_http_10, true) }
+        message.message(.http2_protocol_options, http2)
         message.string(.server_name, serverName ?? "")
         message.messages(.access_log, accessLogs)
         message.wrapped(.use_remote_address, isEdge)
+        if case .sanitizeSet(let details) = forwardClientCertificate {
+            message.number(.forward_client_cert_details, Self.sanitizeSet)
+            message.message(.set_current_client_cert_details, ClientCertificateDetailsField.self) {
+                $0.wrapped(.subject, details.subject)
+                $0.bool(.dns, details.dns)
+                $0.bool(.uri, details.uri)
+            }
+        }
         for type in upgradeTypes {
             message.message(.upgrade_configs, UpgradeConfigField.self) { $0.string(.upgrade_type, type) }
         }
@@ -57,19 +70,21 @@ extension HTTPConnectionManager: WireMessage {
         message.message(.common_http_protocol_options, CommonHTTPOptionsField.self) {
             $0.duration(.idle_timeout, idleTimeout ?? .zero)
             $0.wrapped(.max_headers_count, maxHeaderCount)
+            if let maxConnectionAge { $0.duration(.max_connection_duration, maxConnectionAge) }
         }
         message.duration(.request_headers_timeout, requestHeadersTimeout)
     }
 
     private static let overwrite = 0
     private static let passThrough = 2
+    fileprivate static let sanitizeSet = 3
 
     /// Values that are not there are Envoy's defaults, but for two. The head of a request must always come in some time: 10 s. And
     /// without a server name the upstream's `server` field passes, since "envoy" would be a lie.
     static func read(_ message: MessageReader<Fields>) -> HTTPConnectionManager? {
         message.refuse(
-            .scoped_routes, .xff_num_trusted_hops, .original_ip_detection_extensions, .early_header_mutation_extensions, .local_reply_config
-        )
+            .scoped_routes, .xff_num_trusted_hops, .original_ip_detection_extensions, .early_header_mutation_extensions,
+            .local_reply_config, .forward_client_cert_matcher)
         if message.bool(.strip_any_host_port) { message.refuse(.strip_any_host_port) }
         let codec: Codec
         switch message.number(.codec_type) {
@@ -84,7 +99,7 @@ extension HTTPConnectionManager: WireMessage {
         guard let routes = message.routeConfigurationName() else { return nil }
 
         let options = message.message(.common_http_protocol_options, CommonHTTPOptionsField.self)
-        options?.refuse(.max_connection_duration, .max_stream_duration, .max_requests_per_connection)
+        options?.refuse(.max_stream_duration, .max_requests_per_connection)
         let serverName = message.string(.server_name)
         let transformation = message.number(.server_header_transformation)
         if transformation != Self.overwrite, transformation != Self.passThrough {
@@ -98,7 +113,10 @@ extension HTTPConnectionManager: WireMessage {
             maxHeaderBytes: Int(message.wrapped(.max_request_headers_kb, in: 1...8192) ?? 60) * 1024,
             maxHeaderCount: Int(options?.wrapped(.max_headers_count, in: 1...65536) ?? 100),
             isEdge: message.wrappedBool(.use_remote_address) ?? false,
-            serverName: serverName.isEmpty || transformation == Self.passThrough ? nil : serverName)
+            serverName: serverName.isEmpty || transformation == Self.passThrough ? nil : serverName,
+            http2: message.message(.http2_protocol_options, HTTP2Options.self) ?? HTTP2Options(allowsExtendedConnect: false),
+            maxConnectionAge: options?.timeout(.max_connection_duration) ?? nil,
+            forwardClientCertificate: message.forwardClientCertificate())
     }
 }
 
@@ -129,7 +147,30 @@ enum UpgradeConfigField: Int, WireField {
     case enabled = 3
 }
 
+/// envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.
+enum ClientCertificateDetailsField: Int, WireField {
+    case subject = 1
+    case cert = 3
+    case dns = 4
+    case uri = 5
+    case chain = 6
+}
+
 extension MessageReader<HTTPConnectionManager.Fields> {
+    /// To forward what a caller says about itself is refused: to believe it is to let it be anybody.
+    fileprivate func forwardClientCertificate() -> ClientCertificateForwarding {
+        let mode = number(.forward_client_cert_details)
+        guard mode == HTTPConnectionManager.sanitizeSet else {
+            if mode != 0 { fail(.forward_client_cert_details, expected: "SANITIZE (0) or SANITIZE_SET (3)", found: mode) }
+            return .sanitize
+        }
+        let details = message(.set_current_client_cert_details, ClientCertificateDetailsField.self)
+        for field in [ClientCertificateDetailsField.cert, .chain] where details?.bool(field) == true { details?.refuse(field) }
+        return .sanitizeSet(
+            ClientCertificateDetails(
+                subject: details?.wrappedBool(.subject) ?? false, uri: details?.bool(.uri) ?? false, dns: details?.bool(.dns) ?? false))
+    }
+
     /// The router must stand at the end. Before it only filters may stand that need not run.
     fileprivate func checkFilters() {
         let filters = messages(.http_filters, HTTPFilterField.self)
