@@ -45,6 +45,7 @@ let package = Package(
     targets: [
         // C shims.
         .target(name: "CLinux", path: "Sources/C/CLinux"),
+        .target(name: "CSpawn", path: "Sources/C/CSpawn"),
         .systemLibrary(name: "CCares", path: "Sources/C/CCares", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
 
         // What both planes stand on.
@@ -79,7 +80,7 @@ let package = Package(
         .executableTarget(
             name: "outrigger",
             dependencies: [
-                "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base",
+                "CSpawn", "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CLI/outrigger", swiftSettings: strict),

@@ -184,7 +184,6 @@ import Testing
         defer {
             run.signal(SIGTERM)
             run.signal(SIGTERM)
-            // It takes its proxy, which is in a group of its own, with it only when it ends in order.
             _ = try? run.wait()
             run.end()
         }
@@ -230,6 +229,32 @@ import Testing
             run.signal(SIGTERM)
             #expect(try run.wait().status == 0, "\(run.errors)")
             #expect((try? RawConnection(to: mesh.outbound)) == nil)
+        }
+    }
+
+    @Test("run: where it is killed, its proxy finishes what is open and ends too")
+    func runKilled() throws {
+        let mayAnswer = Counter()
+        let origin = try Origin.http(records: false) { request in
+            if request.target == "/slow" { try eventually("the test says so") { mayAnswer.value == 1 } }
+            return Array(ok("done").utf8)
+        }
+        let mesh = Mesh(endpoints: [origin.port], outbound: try Ports.free(), admin: try Ports.free())
+        try withRun(mesh) { (_, run) throws in
+            let children = try String(contentsOfFile: "/proc/\(run.pid)/task/\(run.pid)/children", encoding: .utf8)
+            let child = try #require(pid_t(children.trimmingCharacters(in: .whitespaces)))
+            defer { kill(child, SIGKILL) }
+            let caller = try RawConnection(to: mesh.outbound)
+            try caller.send("GET /slow HTTP/1.1\r\nHost: colors.lab\r\n\r\n")
+            try eventually("the request is at the origin") { origin.connections.contains { $0.receivedCount > 0 } }
+            kill(run.pid, SIGKILL)
+            try eventually("nobody listens any more") { (try? RawConnection(to: mesh.outbound)) == nil }
+            mayAnswer.add()
+            #expect(try caller.readResponse().bodyText == "done")
+            // It is nobody's child that we know: gone, or dead and not yet taken note of.
+            try eventually("the proxy is gone") {
+                (try? String(contentsOfFile: "/proc/\(child)/stat", encoding: .utf8))?.contains(") Z ") ?? true
+            }
         }
     }
 

@@ -1,6 +1,8 @@
+import CSpawn
 import Glibc
 
-/// Keeps one child process running: passes signals on, starts it again when it dies, ends with it when told to stop.
+/// Keeps one child process running: passes signals on, starts it again when it dies, ends with it when told to stop. Where this
+/// process ends without a chance to do so, the kernel asks the child to end.
 struct Supervisor {
     /// Between looks at what else there is to do.
     private static let interval = Duration.milliseconds(500)
@@ -88,22 +90,13 @@ struct Supervisor {
     private mutating func start() -> Int32? {
         startAt = nil
         startedAt = clock.now
-        var attributes = posix_spawnattr_t()
-        unsafe posix_spawnattr_init(&attributes)
-        defer { unsafe _ = posix_spawnattr_destroy(&attributes) }
-        // Our own mask must not be the child's. A group of its own keeps Ctrl-C from reaching it beside us: it would count as the
-        // second request to stop.
-        var none = sigset_t()
-        unsafe sigemptyset(&none)
-        unsafe posix_spawnattr_setsigmask(&attributes, &none)
-        unsafe posix_spawnattr_setpgroup(&attributes, 0)
-        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Int16(POSIX_SPAWN_SETPGROUP))
-
         var pid: pid_t = 0
         var words: [UnsafeMutablePointer<CChar>?] = unsafe ([executable] + arguments).map { unsafe strdup($0) }
         unsafe words.append(nil)
         defer { unsafe words.forEach { unsafe free($0) } }
-        let problem = unsafe posix_spawn(&pid, executable, nil, &attributes, words, environ)
+        // Our own mask must not be the child's. A group of its own keeps Ctrl-C from reaching it beside us: it would count as the
+        // second request to stop.
+        let problem = unsafe cspawn(executable, words, environ, &pid)
         guard problem == 0 else {
             Console.say("\(executable) cannot be started: \(unsafe String(cString: strerror(problem)))")
             return Failure.invalid
