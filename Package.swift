@@ -46,6 +46,8 @@ let package = Package(
         // C shims.
         .target(name: "CLinux", path: "Sources/C/CLinux"),
         .target(name: "CSpawn", path: "Sources/C/CSpawn"),
+        .target(
+            name: "COpenSSL", path: "Sources/C/COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(name: "CCares", path: "Sources/C/CCares", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
 
         // What both planes stand on.
@@ -56,6 +58,7 @@ let package = Package(
         shared("XDSWire", ["ProxyConfig", "Base"]),
         shared("ConfigText", ["ProxyConfig", "Base"]),
         shared("Reactor", ["CLinux", "Base"]),
+        shared("Transport", ["COpenSSL", "ProxyConfig", "Base"]),
 
         // The data plane: decisions first, then what touches sockets, then what joins them.
         dataPlane("Routing", ["HTTP", "ProxyConfig", "Base"]),
@@ -91,6 +94,7 @@ let package = Package(
         tests("HTTPTests", ["HTTP", "Base"]),
         tests("HTTP1Tests", ["HTTP1", "HTTP", "Base"]),
         tests("ReactorTests", ["Reactor", "Base"]),
+        tests("TransportTests", ["Transport", "ProxyConfig", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"], exclude: ["check_with_xds_protos.py"]),
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),

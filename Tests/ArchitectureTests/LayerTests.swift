@@ -10,6 +10,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("ConfigText", "Shared", ["ProxyConfig", "Base"]),
     ("XDSWire", "Shared", ["ProxyConfig", "Base"]),
     ("Reactor", "Shared", ["CLinux", "Base", "Glibc", "Synchronization"]),
+    ("Transport", "Shared", ["COpenSSL", "ProxyConfig", "Base", "Glibc", "Synchronization"]),
 
     // Decides; no I/O, no clock of its own.
     ("Routing", "DataPlane", ["HTTP", "ProxyConfig", "Base"]),
@@ -46,7 +47,8 @@ private let system: Set<String> = ["Glibc", "Synchronization", "Swift"]
 
 /// A C library has one owner; no other module sees its types.
 private let owners = [
-    ("CLinux", "Sources/Shared/Reactor/"), ("CCares", "Sources/DataPlane/Resolver/"), ("CSpawn", "Sources/CLI/outrigger/"),
+    ("CLinux", "Sources/Shared/Reactor/"), ("COpenSSL", "Sources/Shared/Transport/"), ("CCares", "Sources/DataPlane/Resolver/"),
+    ("CSpawn", "Sources/CLI/outrigger/"),
 ]
 
 @Suite("Layers")

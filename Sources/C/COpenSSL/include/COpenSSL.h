@@ -1,0 +1,173 @@
+// OpenSSL 3.0 with plain types: contexts, sessions over memory that the caller lends, certificates.
+//
+// OpenSSL's own headers stay out of here: much of them is macros that Swift cannot see, and importing them takes seconds.
+#ifndef OUTRIGGER_COPENSSL_H
+#define OUTRIGGER_COPENSSL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ssl_ctx_st SSL_CTX;
+typedef struct ssl_session_st SSL_SESSION;
+typedef struct x509_st X509;
+
+// MARK: Contexts
+
+enum {
+    COPENSSL_OK = 0,
+    COPENSSL_NO_MEMORY,
+    COPENSSL_NO_CERTIFICATE,       // No PEM certificate in the file.
+    COPENSSL_BAD_CERTIFICATE,      // A PEM block that is no certificate.
+    COPENSSL_WEAK_CERTIFICATE,     // Refused by the security level: key too short, hash too old.
+    COPENSSL_NO_KEY,               // No PEM private key in the file.
+    COPENSSL_ENCRYPTED_KEY,
+    COPENSSL_BAD_KEY,
+    COPENSSL_KEY_MISMATCH,
+    COPENSSL_BAD_REVOCATION_LIST,
+    COPENSSL_REFUSED,              // Something else; see the text.
+};
+
+// 0 if OpenSSL could be started. Cheap after the first call; no configuration file is read.
+int copenssl_start(void);
+
+// TLS 1.2 and 1.3, no renegotiation, no compression, buffers only while in use. NULL without memory.
+SSL_CTX *copenssl_context_new(int is_server);
+void copenssl_context_free(SSL_CTX *context);
+
+// The certificate with its chain and its key, in PEM. `reason` gets OpenSSL's words when there are some.
+int copenssl_context_set_certificate(
+    SSL_CTX *context, const void *chain, size_t chain_count, const void *key, size_t key_count, char *reason, size_t reason_size);
+
+// What we trust, in PEM: certificates (also such that are no roots) and revocation lists. From here on the other side must show a
+// certificate. `count` gets the number of certificates.
+int copenssl_context_set_trust(
+    SSL_CTX *context, int is_server, const void *bundle, size_t bundle_count, int *count, char *reason, size_t reason_size);
+
+// Adds a name of which one must stand in the other side's certificate: DNS or URI.
+int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count);
+
+// The protocols in order of preference, in wire form (RFC 7301 section 3.1). A server refuses who offers none of them, unless who offers none.
+int copenssl_context_set_protocols(SSL_CTX *context, int is_server, const uint8_t *protocols, size_t count);
+
+// What a session must be of to be resumed: up to 32 bytes.
+void copenssl_context_set_identity(SSL_CTX *context, const uint8_t *identity, size_t count);
+
+// Our own certificate (0) and its chain, borrowed; NULL behind the last.
+X509 *copenssl_context_certificate(SSL_CTX *context, int index);
+// The certificates that we trust, borrowed, in OpenSSL's order; NULL behind the last.
+X509 *copenssl_context_authority(SSL_CTX *context, int index);
+
+// MARK: Certificates
+
+enum { COPENSSL_NAME_DNS = 0, COPENSSL_NAME_URI = 1, COPENSSL_NAME_IP = 2 };
+
+// Calls `each` for the names of the certificate (DNS, URI as they stand there; IP as text).
+void copenssl_certificate_names(
+    const X509 *certificate, void (*each)(void *argument, int kind, const uint8_t *bytes, size_t count), void *argument);
+// RFC 2253, ASCII only. Returns the length, at most size - 1.
+size_t copenssl_certificate_subject(const X509 *certificate, char *text, size_t size);
+size_t copenssl_certificate_issuer(const X509 *certificate, char *text, size_t size);
+// In hexadecimal, lower case, without leading zeros. Returns the length, at most size - 1.
+size_t copenssl_certificate_serial(const X509 *certificate, char *text, size_t size);
+// Seconds since 1970.
+int64_t copenssl_certificate_not_before(const X509 *certificate);
+int64_t copenssl_certificate_not_after(const X509 *certificate);
+// SHA-256 of the DER form.
+void copenssl_certificate_digest(const X509 *certificate, uint8_t digest[32]);
+
+// MARK: Sessions
+
+// One connection. The caller sets input and output around each call; nothing keeps these pointers.
+struct copenssl_session {
+    const uint8_t *input;  // Ciphertext that the other side sent: what is read is taken off here.
+    size_t input_count;
+    uint8_t *output;  // Room for ciphertext that is to be sent: what is written is taken off here.
+    size_t output_room;
+    size_t output_count;  // Written there since the caller set it to 0.
+    // What found no room there, to be sent after it. An alert or the answer to a key update always fits, so that a connection that only
+    // reads needs no room.
+    uint8_t spare[64];
+    size_t spare_count;
+    void *ssl;
+    SSL_SESSION *ticket;  // The newest session to resume; owned.
+    int verify_error;     // X509_V_ERR_... or COPENSSL_VERIFY_...: why the other side's certificate was refused; 0 if it was not.
+    char *refused;        // Whose: the subject, or the names that were found. NULL if none was refused.
+};
+
+// Beside OpenSSL's numbers.
+enum {
+    COPENSSL_VERIFY_OTHER_NAME = 10001,  // None of the expected names.
+    COPENSSL_VERIFY_BAD_NAME = 10002,    // A name with bytes that no name has.
+};
+
+enum {
+    COPENSSL_DONE = 0,       // It worked; for a read or write see the count.
+    COPENSSL_WANTS_INPUT,
+    COPENSSL_WANTS_ROOM,
+    COPENSSL_ENDED,          // The other side sent close_notify.
+    COPENSSL_FAILED,
+};
+
+struct copenssl_session *copenssl_session_new(SSL_CTX *context, int is_server);
+void copenssl_session_free(struct copenssl_session *session);
+int copenssl_session_set_server_name(struct copenssl_session *session, const char *name);
+int copenssl_session_resume(struct copenssl_session *session, SSL_SESSION *ticket);
+
+int copenssl_session_handshake(struct copenssl_session *session);
+int copenssl_session_read(struct copenssl_session *session, void *plaintext, size_t room, size_t *count);
+// Writes as much as there is room for.
+int copenssl_session_write(struct copenssl_session *session, const void *plaintext, size_t size, size_t *count);
+int copenssl_session_finish(struct copenssl_session *session);
+
+// What made a call fail.
+enum {
+    COPENSSL_FAILURE_OTHER = 0,
+    COPENSSL_FAILURE_NOT_TLS,         // What came is no TLS record.
+    COPENSSL_FAILURE_VERSION,         // No version in common.
+    COPENSSL_FAILURE_CIPHER,          // No cipher, group or signature in common.
+    COPENSSL_FAILURE_PROTOCOL,        // No application protocol in common.
+    COPENSSL_FAILURE_CERTIFICATE,     // We refused the other side's: see verify_error.
+    COPENSSL_FAILURE_NO_CERTIFICATE,  // It showed none.
+    COPENSSL_FAILURE_ALERT,           // It ended the connection with the alert in *alert.
+};
+// Which of these the failure before was, and OpenSSL's words.
+int copenssl_session_failure(int *alert, char *text, size_t size);
+
+enum {
+    COPENSSL_FAULT_OTHER = 0,
+    COPENSSL_FAULT_EXPIRED,
+    COPENSSL_FAULT_NOT_YET_VALID,
+    COPENSSL_FAULT_UNTRUSTED,  // No chain to an authority that we trust.
+    COPENSSL_FAULT_REVOKED,
+    COPENSSL_FAULT_OTHER_NAME,
+    COPENSSL_FAULT_BAD_NAME,
+};
+// Which of these a verify_error is, and the words for it.
+int copenssl_verify_fault(int error);
+const char *copenssl_verify_text(int error);
+const char *copenssl_alert_text(int alert);
+
+void copenssl_session_protocol(const struct copenssl_session *session, const uint8_t **bytes, size_t *count);
+// NULL if the client named none.
+const char *copenssl_session_server_name(const struct copenssl_session *session);
+const char *copenssl_session_version(const struct copenssl_session *session);
+const char *copenssl_session_cipher(const struct copenssl_session *session);
+int copenssl_session_was_resumed(const struct copenssl_session *session);
+// The other side's certificate, borrowed; NULL without one.
+X509 *copenssl_session_peer(const struct copenssl_session *session);
+// Bytes of plaintext that a read gives without more input.
+size_t copenssl_session_pending(const struct copenssl_session *session);
+
+void copenssl_ticket_retain(SSL_SESSION *ticket);
+void copenssl_ticket_free(SSL_SESSION *ticket);
+// TLS 1.3 tickets are to be used once (RFC 8446 appendix C.4).
+int copenssl_ticket_is_single_use(const SSL_SESSION *ticket);
+
+// MARK: Digests that need no start
+
+void copenssl_sha1(const void *bytes, size_t count, uint8_t digest[20]);
+void copenssl_sha256(const void *bytes, size_t count, uint8_t digest[32]);
+// Overwrites what must not stay in memory.
+void copenssl_cleanse(void *bytes, size_t count);
+
+#endif
