@@ -124,8 +124,8 @@ public enum MessageEncoder {
         var hasHost = false
         for field in fields where field.known != .other {
             switch field.known {
-            case .connection: nominates = nominates || nominatesOthers(source, field.value)
-            case .te where isRequest: connection.trailers = connection.trailers || acceptsTrailers(source, field.value)
+            case .connection: nominates = nominates || source.nominatesOthers(field.value)
+            case .te where isRequest: connection.trailers = connection.trailers || source.acceptsTrailers(field.value)
             case .host: hasHost = true
             default: break
             }
@@ -140,7 +140,7 @@ public enum MessageEncoder {
         for field in fields {
             switch field.known {
             case .other:
-                guard nominates, isNominated(field, head, source), !field.isEndToEnd(head) else { break }
+                guard nominates, field.isNominated(head, source), !field.isEndToEnd(head) else { break }
                 continue
             case .host where isRequest:
                 guard owesHost else { continue }
@@ -221,41 +221,6 @@ public enum MessageEncoder {
         output.append(": ")
         output.append(source.extracting(head.authority))
         output.append("\r\n")
-    }
-
-    /// Whether Connection names anything but the options that we know.
-    private static func nominatesOthers(_ source: RawSpan, _ value: Range<Int>) -> Bool {
-        if source.equals(value, "keep-alive") { return false }
-        var rest = value
-        while let option = source.nextElement(&rest) {
-            switch option.count {
-            case 0: continue
-            case 2 where source.equals(option, "te"): continue
-            case 5 where source.equals(option, "close"): continue
-            case 7 where source.equals(option, "upgrade"): continue
-            case 10 where source.equals(option, "keep-alive"): continue
-            default: return true
-            }
-        }
-        return false
-    }
-
-    private static func isNominated(_ field: Head.Field, _ head: Head, _ source: RawSpan) -> Bool {
-        for connection in head.fields where connection.known == .connection {
-            var rest = connection.value
-            while let option = source.nextElement(&rest) {
-                if option.count == field.name.count, source.equalsIgnoringCase(option, field.name) { return true }
-            }
-        }
-        return false
-    }
-
-    private static func acceptsTrailers(_ source: RawSpan, _ value: Range<Int>) -> Bool {
-        var rest = value
-        while let coding = source.nextElement(&rest) {
-            if source.equals(coding, "trailers") { return true }
-        }
-        return false
     }
 }
 

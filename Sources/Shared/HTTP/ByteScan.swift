@@ -1,39 +1,42 @@
-internal import HTTP
-
 // The byte classes of RFC 9110 and the scans over them. Loads are bounds-checked, and every SIMD operand has a type: an untyped literal
 // compiles to generic code that is 300 times slower.
 
 extension RawSpan {
     // One comparison where the standard library's checked load has two; loops that compare the same way lose it altogether.
 
+    @inlinable
     @inline(__always)
-    func byte(_ index: Int) -> UInt8 {
+    public func byte(_ index: Int) -> UInt8 {
         precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount))
         return unsafe unsafeLoad(fromUncheckedByteOffset: index, as: UInt8.self)
     }
 
+    @inlinable
     @inline(__always)
-    private func vector(_ index: Int) -> SIMD16<UInt8> {
+    func vector(_ index: Int) -> SIMD16<UInt8> {
         precondition(index >= 0 && index <= byteCount &- 16)
         return unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: SIMD16<UInt8>.self)
     }
 
     /// Two bytes, the first in the lower half.
+    @inlinable
     @inline(__always)
-    func pair(_ index: Int) -> UInt16 {
+    public func pair(_ index: Int) -> UInt16 {
         precondition(index >= 0 && index <= byteCount &- 2)
         return UInt16(littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt16.self))
     }
 
     /// Eight bytes, the first in the lowest bits.
+    @inlinable
     @inline(__always)
-    func word(_ index: Int) -> UInt64 {
+    public func word(_ index: Int) -> UInt64 {
         precondition(index >= 0 && index <= byteCount &- 8)
         return UInt64(littleEndian: unsafe unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self))
     }
 
     /// The index of the first line feed at or behind `start`; the byte count if there is none.
-    func indexOfLineFeed(from start: Int) -> Int {
+    @inlinable
+    public func indexOfLineFeed(from start: Int) -> Int {
         let lineFeed = SIMD16<UInt8>(repeating: 0x0A)
         var index = start
         while index <= byteCount &- 16 {
@@ -46,8 +49,9 @@ extension RawSpan {
     }
 
     /// The end of the field value (or reason phrase) at `start`: the first control byte other than a tab.
+    @inlinable
     @inline(__always)
-    func endOfValue(from start: Int) -> Int {
+    public func endOfValue(from start: Int) -> Int {
         let space = SIMD16<UInt8>(repeating: 0x20)
         let tab = SIMD16<UInt8>(repeating: 0x09)
         let delete = SIMD16<UInt8>(repeating: 0x7F)
@@ -67,8 +71,9 @@ extension RawSpan {
     }
 
     /// The end of the letters, digits, hyphens and dots at `start`, of which nearly every field name and host is made.
+    @inlinable
     @inline(__always)
-    func endOfPlain(from start: Int) -> Int {
+    public func endOfPlain(from start: Int) -> Int {
         var index = start
         while index <= byteCount &- 16 {
             let bytes = vector(index)
@@ -90,16 +95,18 @@ extension RawSpan {
     }
 
     /// The end of the field name at `start`: the first byte that is no token character.
+    @inlinable
     @inline(__always)
-    func endOfName(from start: Int) -> Int {
+    public func endOfName(from start: Int) -> Int {
         var index = endOfPlain(from: start)
         while index < byteCount, isToken(byte(index)) { index &+= 1 }
         return index
     }
 
     /// The end of the request target at `start`: the first byte that is not visible ASCII, or a `#`.
+    @inlinable
     @inline(__always)
-    func endOfTarget(from start: Int) -> Int {
+    public func endOfTarget(from start: Int) -> Int {
         var index = start
         while index <= byteCount &- 16 {
             let bytes = vector(index)
@@ -117,13 +124,15 @@ extension RawSpan {
     }
 
     /// Whether `range`, which has no control characters but tabs, holds `text` (lower-case letters, digits, hyphens), in any case.
+    @inlinable
     @inline(__always)
-    func equals(_ range: Range<Int>, _ text: StaticString) -> Bool {
+    public func equals(_ range: Range<Int>, _ text: StaticString) -> Bool {
         Span<UInt8>(_bytes: extracting(range)).equalsToken(text)
     }
 
     /// Whether two ranges of the same length hold the same, in any case.
-    func equalsIgnoringCase(_ first: Range<Int>, _ second: Range<Int>) -> Bool {
+    @inlinable
+    public func equalsIgnoringCase(_ first: Range<Int>, _ second: Range<Int>) -> Bool {
         for offset in 0..<first.count where lowercase(byte(first.lowerBound + offset)) != lowercase(byte(second.lowerBound + offset)) {
             return false
         }
@@ -131,7 +140,8 @@ extension RawSpan {
     }
 
     /// `range` without the spaces and tabs around it.
-    func trimmed(_ range: Range<Int>) -> Range<Int> {
+    @inlinable
+    public func trimmed(_ range: Range<Int>) -> Range<Int> {
         var start = range.lowerBound
         var end = range.upperBound
         while start < end, isBlank(byte(start)) { start &+= 1 }
@@ -140,7 +150,8 @@ extension RawSpan {
     }
 
     /// The next element of the comma-separated list in `rest`, trimmed; takes it from `rest`. Nil at the end; may be empty.
-    func nextElement(_ rest: inout Range<Int>) -> Range<Int>? {
+    @inlinable
+    public func nextElement(_ rest: inout Range<Int>) -> Range<Int>? {
         guard !rest.isEmpty else { return nil }
         var end = rest.lowerBound
         while end < rest.upperBound, byte(end) != UInt8(ascii: ",") { end &+= 1 }
@@ -151,7 +162,8 @@ extension RawSpan {
 }
 
 extension [UInt8] {
-    var rawBytes: RawSpan {
+    @inlinable
+    public var rawBytes: RawSpan {
         @_lifetime(borrow self)
         @inline(__always)
         get {
@@ -162,39 +174,45 @@ extension [UInt8] {
 }
 
 /// The index of the first lane that is true; 16 if none is.
+@inlinable
 @inline(__always)
-private func firstTrue(_ mask: SIMDMask<SIMD16<Int8>>) -> Int {
+func firstTrue(_ mask: SIMDMask<SIMD16<Int8>>) -> Int {
     let words = unsafe unsafeBitCast(mask, to: SIMD2<UInt64>.self)
     if words[0] != 0 { return words[0].trailingZeroBitCount &>> 3 }
     return 8 &+ words[1].trailingZeroBitCount &>> 3
 }
 
 /// `tchar` of RFC 9110 section 5.6.2, from a 128-bit map.
+@inlinable
 @inline(__always)
-func isToken(_ byte: UInt8) -> Bool {
+public func isToken(_ byte: UInt8) -> Bool {
     // !#$%&'*+-. and the digits; then A-Z ^ _ ` a-z | ~
     let map: UInt64 = byte < 64 ? 0x03FF_6CFA_0000_0000 : 0x57FF_FFFF_C7FF_FFFE
     return byte < 128 && (map &>> UInt64(byte & 63)) & 1 == 1
 }
 
+@inlinable
 @inline(__always)
-func isBlank(_ byte: UInt8) -> Bool {
+public func isBlank(_ byte: UInt8) -> Bool {
     byte == 0x20 || byte == 0x09
 }
 
+@inlinable
 @inline(__always)
-func isDigit(_ byte: UInt8) -> Bool {
+public func isDigit(_ byte: UInt8) -> Bool {
     byte &- 0x30 < 10
 }
 
+@inlinable
 @inline(__always)
-func lowercase(_ byte: UInt8) -> UInt8 {
+public func lowercase(_ byte: UInt8) -> UInt8 {
     byte &- 0x41 < 26 ? byte | 0x20 : byte
 }
 
 /// The value of a hexadecimal digit; nil for another byte.
+@inlinable
 @inline(__always)
-func hexadecimalValue(_ byte: UInt8) -> UInt8? {
+public func hexadecimalValue(_ byte: UInt8) -> UInt8? {
     if isDigit(byte) { return byte &- 0x30 }
     let letter = (byte | 0x20) &- 0x61
     return letter < 6 ? letter &+ 10 : nil

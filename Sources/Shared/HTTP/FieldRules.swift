@@ -1,10 +1,8 @@
-internal import HTTP
-
 /// Which fields may stand where, beyond their syntax.
 
 extension KnownField {
     /// In a trailer section these can only be there to confuse (RFC 9110 section 6.5.1).
-    var changesFraming: Bool {
+    public var changesFraming: Bool {
         switch self {
         case .contentLength, .transferEncoding, .host, .connection: true
         default: false
@@ -12,7 +10,7 @@ extension KnownField {
     }
 
     /// Between two neighbours only (RFC 9110 section 7.6.1), so never passed on as it came.
-    var isHopByHop: Bool {
+    public var isHopByHop: Bool {
         switch self {
         case .connection, .keepAlive, .proxyConnection, .te, .transferEncoding, .upgrade, .http2Settings: true
         default: false
@@ -22,7 +20,7 @@ extension KnownField {
 
 extension Head.Field {
     /// Trailers come after the decisions that they could change: routing, authentication, and what the body is. Those are dropped.
-    func isAllowedInTrailers(_ trailers: Head) -> Bool {
+    public func isAllowedInTrailers(_ trailers: Head) -> Bool {
         switch known {
         case .grpcStatus, .server, .date: true
         case .other: !isOne(of: forbiddenInTrailers, trailers) && !isOurs(trailers)
@@ -32,8 +30,21 @@ extension Head.Field {
 
     /// Whether the field survives its nomination by Connection. Stripping `x-forwarded-for` or `authorization` on a caller's word
     /// would let the caller undo what an earlier hop has set.
-    func isEndToEnd(_ head: Head) -> Bool {
+    public func isEndToEnd(_ head: Head) -> Bool {
         known == .other ? isOne(of: protectedNames, head) || isOurs(head) : !known.isHopByHop
+    }
+
+    /// Whether one of the head's Connection fields names this one.
+    ///
+    /// - Parameter source: the head's bytes.
+    public func isNominated(_ head: Head, _ source: RawSpan) -> Bool {
+        for connection in head.fields where connection.known == .connection {
+            var rest = connection.value
+            while let option = source.nextElement(&rest) {
+                if option.count == name.count, source.equalsIgnoringCase(option, name) { return true }
+            }
+        }
+        return false
     }
 
     /// What proxies tell each other.
@@ -50,6 +61,34 @@ extension Head.Field {
     private func hasPrefix(_ head: Head, _ prefix: StaticString) -> Bool {
         let length = prefix.utf8CodeUnitCount
         return name.count >= length && head.equals(name.lowerBound..<name.lowerBound + length, prefix)
+    }
+}
+
+extension RawSpan {
+    /// Whether a Connection field of this value names anything but the options that we know.
+    public func nominatesOthers(_ value: Range<Int>) -> Bool {
+        if equals(value, "keep-alive") { return false }
+        var rest = value
+        while let option = nextElement(&rest) {
+            switch option.count {
+            case 0: continue
+            case 2 where equals(option, "te"): continue
+            case 5 where equals(option, "close"): continue
+            case 7 where equals(option, "upgrade"): continue
+            case 10 where equals(option, "keep-alive"): continue
+            default: return true
+            }
+        }
+        return false
+    }
+
+    /// Whether a TE field of this value lists `trailers`.
+    public func acceptsTrailers(_ value: Range<Int>) -> Bool {
+        var rest = value
+        while let coding = nextElement(&rest) {
+            if equals(coding, "trailers") { return true }
+        }
+        return false
     }
 }
 
