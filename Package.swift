@@ -49,11 +49,13 @@ let package = Package(
         .target(
             name: "COpenSSL", path: "Sources/C/COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .systemLibrary(name: "CCares", path: "Sources/C/CCares", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
+        .systemLibrary(name: "CNghttp2", path: "Sources/C/CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
 
         // What both planes stand on.
         shared("Base"),
         shared("HTTP", ["Base"]),
         shared("HTTP1", ["HTTP", "Base"]),
+        shared("HTTP2", ["CNghttp2", "HTTP", "Base"]),
         shared("ProxyConfig", ["Base"]),
         shared("XDSWire", ["ProxyConfig", "Base"]),
         shared("ConfigText", ["ProxyConfig", "Base"]),
@@ -93,6 +95,7 @@ let package = Package(
         tests("BaseTests", ["Base"]),
         tests("HTTPTests", ["HTTP", "Base"]),
         tests("HTTP1Tests", ["HTTP1", "HTTP", "Base"]),
+        tests("HTTP2Tests", ["HTTP2", "HTTP", "Base"]),
         tests("ReactorTests", ["Reactor", "Base"]),
         tests("TransportTests", ["Transport", "ProxyConfig", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"], exclude: ["check_with_xds_protos.py"]),

@@ -6,6 +6,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("Base", "Shared", ["Glibc", "Synchronization"]),
     ("HTTP", "Shared", ["Base"]),
     ("HTTP1", "Shared", ["HTTP", "Base"]),
+    ("HTTP2", "Shared", ["CNghttp2", "HTTP", "Base", "Glibc"]),
     ("ProxyConfig", "Shared", ["Base"]),
     ("ConfigText", "Shared", ["ProxyConfig", "Base"]),
     ("XDSWire", "Shared", ["ProxyConfig", "Base"]),
@@ -47,8 +48,8 @@ private let system: Set<String> = ["Glibc", "Synchronization", "Swift"]
 
 /// A C library has one owner; no other module sees its types.
 private let owners = [
-    ("CLinux", "Sources/Shared/Reactor/"), ("COpenSSL", "Sources/Shared/Transport/"), ("CCares", "Sources/DataPlane/Resolver/"),
-    ("CSpawn", "Sources/CLI/outrigger/"),
+    ("CLinux", "Sources/Shared/Reactor/"), ("CNghttp2", "Sources/Shared/HTTP2/"), ("COpenSSL", "Sources/Shared/Transport/"),
+    ("CCares", "Sources/DataPlane/Resolver/"), ("CSpawn", "Sources/CLI/outrigger/"),
 ]
 
 @Suite("Layers")

@@ -11,6 +11,8 @@ public final class Head {
         public var valueStart: UInt32
         public var valueEnd: UInt32
         public var known: KnownField
+        /// HTTP/2: the sender forbids compression contexts to remember the value, on every hop (RFC 7541 section 6.2.3).
+        public var neverIndexed = false
 
         @inline(__always)
         public init(name: Range<Int>, value: Range<Int>, known: KnownField) {

@@ -1,0 +1,24 @@
+internal import CNghttp2
+internal import HTTP
+
+/// What the sessions of one worker share, so that an exchange allocates nothing and an idle connection holds nothing.
+public final class HTTP2Pool {
+    private var streams: [HTTP2Stream] = []
+    /// The fields of the head that is being submitted.
+    var fields = FieldList()
+
+    /// Twice the streams of a busy worker; what is more goes back to the allocator.
+    private static let maxStreams = 1024
+
+    public init() {}
+
+    func take() -> HTTP2Stream {
+        streams.popLast() ?? HTTP2Stream()
+    }
+
+    func give(_ stream: HTTP2Stream) {
+        guard streams.count < Self.maxStreams else { return }
+        stream.reuse()
+        streams.append(stream)
+    }
+}

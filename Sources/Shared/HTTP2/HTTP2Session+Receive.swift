@@ -1,0 +1,429 @@
+public import Base
+internal import CNghttp2
+internal import HTTP
+
+extension HTTP2Session {
+    /// Takes bytes from the peer, all of them; what they say stands in `events` then.
+    ///
+    /// A stream whose head and reset come in the same bytes gives no event at all, so that a rapid reset costs no upstream work.
+    ///
+    /// - Precondition: the events before were removed: ranges of theirs would mean these bytes.
+    /// - Throws: what ends the connection. GOAWAY is queued then: flush it and close. Events before the fault stand.
+    public func receive(_ bytes: UnsafeRawBufferPointer, now: Instant) throws(HTTP2Error) {
+        precondition(events.isEmpty, "receive before the events were removed")
+        if !departed.isEmpty { recycle() }
+        if let failure { throw failure }
+        guard let base = bytes.baseAddress, !isDead else { return }
+        unsafe received = base
+        self.now = now
+        let result = unsafe nghttp2_session_mem_recv(session, base.assumingMemoryBound(to: UInt8.self), bytes.count)
+        if result < 0 { die(HTTP2Error(libraryCode: Int32(truncatingIfNeeded: result))) }
+        settle()
+        if hasSilenced { removeSilenced() }
+        if let failure { throw failure }
+    }
+
+    /// Writes the frames that receiving has made (answers, resets, GOAWAY) to `pending`, but no DATA.
+    ///
+    /// Resets take effect when they are written, and the library tells an error of the connection only by its GOAWAY. Now the owner hears
+    /// of both at once, before he does any work for the stream.
+    private func settle() {
+        // An owner that does not write, since its peer does not read, leaves the rest to the library's own bound on answers.
+        guard !isDead, pending.count < Self.settledBytes, unsafe nghttp2_session_want_write(session) != 0 else { return }
+        while pending.count < Self.settledBytes {
+            var frame: UnsafePointer<UInt8>?
+            let count = unsafe nghttp2_session_mem_send(session, &frame)
+            guard count > 0, let frame = unsafe frame else {
+                if count < 0 { die(HTTP2Error(libraryCode: Int32(truncatingIfNeeded: count))) }
+                return
+            }
+            unsafe pending.append(copying: frame, count: count)
+        }
+    }
+
+    private static let settledBytes = 16384
+
+    private func removeSilenced() {
+        hasSilenced = false
+        events.removeAll { event in
+            switch event {
+            case .head(let stream, _), .data(let stream, _), .trailers(let stream), .end(let stream), .malformedHead(let stream, _):
+                stream.isSilenced
+            default: false
+            }
+        }
+    }
+
+    // MARK: Header blocks
+
+    fileprivate func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
+        let id = unsafe frame.pointee.hd.stream_id
+        if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
+            let stream = pool.take()
+            open(stream, id: id)
+            unsafe nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
+            block.begin(stream, isTrailers: false)
+            return 0
+        }
+        guard let stream = stream(id), !stream.isClosed, stream.refusal == nil else {
+            block.stream = nil
+            return 0
+        }
+        block.begin(stream, isTrailers: stream.hasHead)
+        if stream.hasHead { stream.trailers.removeAll() } else { stream.head.removeAll() }
+        return 0
+    }
+
+    fileprivate func header(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, flags: UInt8) -> Int32 {
+        guard let stream = block.stream else { return 0 }
+        let cost = name.count &+ value.count &+ 32
+        block.bytes &+= cost
+        guard block.bytes <= limits.maxHeadBytes else {
+            return refuse(
+                stream, HTTP2Error(block.isTrailers ? .trailersTooLarge : .headTooLarge, code: .enhanceYourCalm, limit: limits.maxHeadBytes)
+            )
+        }
+        if unsafe name.count > 1 && name[0] == UInt8(ascii: ":") {
+            return unsafe pseudoHeader(stream, name, value) ? 0 : reject(stream)
+        }
+        block.fields &+= 1
+        guard block.fields <= limits.maxFields else {
+            return refuse(stream, HTTP2Error(.tooManyFields, code: .enhanceYourCalm, limit: limits.maxFields))
+        }
+        let head = block.isTrailers ? stream.trailers : stream.head
+        let start = unsafe head.appendLine(name, value)
+        let nameEnd = start &+ name.count
+        let valueStart = nameEnd &+ 2
+        let valueRange = valueStart..<valueStart &+ value.count
+        let known = unsafe KnownField(Span(_unsafeElements: name))
+        var field = Head.Field(name: start..<nameEnd, value: valueRange, known: known)
+        field.neverIndexed = flags & UInt8(NGHTTP2_NV_FLAG_NO_INDEX.rawValue) != 0
+        head.fields.append(field)
+        if known == .contentLength, !block.isTrailers {
+            // The library has checked that it is one number, and checks the body against it.
+            stream.contentLength = contentLength(head.bytes.rawBytes, valueRange)
+        } else if known == .other, name.count == 6, unsafe name[0] == UInt8(ascii: "c"), head.equals(field.name, "cookie") {
+            block.cookies &+= 1
+        }
+        return 0
+    }
+
+    /// False if the value breaks a rule that the library leaves to us.
+    private func pseudoHeader(
+        _ stream: HTTP2Stream, _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>
+    ) -> Bool {
+        let head = stream.head
+        let start = head.bytes.count
+        let range = start..<start &+ value.count
+        unsafe head.bytes.append(contentsOf: value)
+        let bytes = head.bytes
+        let source = bytes.rawBytes
+        // The library knows the names and allows each once; so their lengths and second letters tell them apart.
+        switch unsafe (name.count, name[1]) {
+        case (5, _):  // :path
+            head.target = range
+            return !range.isEmpty && source.endOfTarget(from: start) == range.upperBound
+        case (7, UInt8(ascii: "m")):  // :method
+            head.methodRange = range
+            head.method = unsafe Method(Span(_unsafeElements: value))
+            return true
+        case (7, UInt8(ascii: "s")) where role == .client:  // :status
+            guard value.count == 3 else { return false }
+            var status = 0
+            for unsafedigit in unsafe value {
+                guard digit &- 0x30 < 10 else { return false }
+                status = status &* 10 &+ Int(digit &- 0x30)
+            }
+            head.status = status
+            head.bytes.removeLast(3)
+            return status >= 100 && status != 101
+        case (7, _):  // :scheme
+            if source.equals(range, "https") {
+                head.scheme = .https
+            } else if source.equals(range, "http") {
+                head.scheme = .http
+            } else {
+                return false
+            }
+            return true
+        case (9, _):  // :protocol
+            stream.protocolName = range
+            return !range.isEmpty && source.endOfName(from: start) == range.upperBound
+        case (10, _):  // :authority
+            head.authority = range
+            return isAuthority(source, range)
+        default:
+            return false
+        }
+    }
+
+    /// The head breaks the rules of messages: PROTOCOL_ERROR, and nobody hears of it (RFC 9113 section 8.1.1).
+    private func reject(_ stream: HTTP2Stream) -> Int32 {
+        counters.messagingErrors += 1
+        block.stream = nil
+        // Before the library does, which would say INTERNAL_ERROR.
+        unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, HTTP2ErrorCode.protocolError.rawValue)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+    }
+
+    /// The head or the trailers pass a limit of ours.
+    private func refuse(_ stream: HTTP2Stream, _ error: HTTP2Error) -> Int32 {
+        if role == .server, !block.isTrailers {
+            // The owner answers 431 once the block has ended; what is left of it only costs its decoding.
+            if stream.refusal == nil {
+                stream.refusal = error
+                return 0
+            }
+            if block.bytes < limits.maxHeadBytes &* 4, block.fields < limits.maxFields &* 4 { return 0 }
+            counters.resetsProvoked += 1
+        } else if role == .client, !block.isTrailers {
+            stream.refusal = error
+            stream.resetByOwner = true
+            events.append(.malformedHead(stream, error))
+        }
+        block.stream = nil
+        unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, error.code.rawValue)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+    }
+
+    // MARK: Frames
+
+    fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {
+        let header = unsafe frame.pointee.hd
+        switch UInt32(header.type) {
+        case NGHTTP2_HEADERS.rawValue:
+            headersEnded(header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0)
+        case NGHTTP2_DATA.rawValue:
+            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 else { return }
+            guard let stream = stream(header.stream_id), isHeard(stream) else { return }
+            events.append(.end(stream))
+        case NGHTTP2_RST_STREAM.rawValue:
+            counters.resetsReceived += 1
+            stream(header.stream_id)?.resetByPeer = true
+        case NGHTTP2_SETTINGS.rawValue:
+            if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 {
+                events.append(.settingsAcknowledged)
+            } else {
+                counters.settingsReceived += 1
+                hasPeerSettings = true
+                events.append(.settings)
+            }
+        case NGHTTP2_PING.rawValue:
+            if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 { events.append(.pong) } else { counters.pingsReceived += 1 }
+        case NGHTTP2_GOAWAY.rawValue:
+            hasPeerGoAway = true
+            let goAway = unsafe frame.pointee.goaway
+            unsafe events.append(.goAway(lastStream: goAway.last_stream_id, code: HTTP2ErrorCode(rawValue: goAway.error_code)))
+        default:
+            break
+        }
+    }
+
+    private func headersEnded(_ endStream: Bool) {
+        guard let stream = block.stream else { return }
+        let isTrailers = block.isTrailers
+        let cookies = block.cookies
+        block.stream = nil
+        if isTrailers {
+            let trailers = stream.trailers
+            if !trailers.fields.isEmpty {
+                trailers.isHTTP2 = true
+                trailers.fields.removeAll { !$0.isAllowedInTrailers(trailers) }
+                events.append(.trailers(stream))
+            }
+            if endStream { events.append(.end(stream)) }
+            return
+        }
+        let head = stream.head
+        head.isHTTP2 = true
+        head.minorVersion = 0
+        if let refusal = stream.refusal {
+            stream.headBatch = batch
+            events.append(.malformedHead(stream, refusal))
+            return
+        }
+        if cookies > 1 { head.joinCookies() }
+        if role == .server {
+            guard head.settleAuthority() else {
+                _ = reject(stream)
+                return
+            }
+        } else if head.status < 200 {
+            interim(stream)
+            return
+        }
+        stream.hasHead = true
+        stream.headBatch = batch
+        events.append(.head(stream, endStream: endStream))
+    }
+
+    private func interim(_ stream: HTTP2Stream) {
+        stream.interimCount += 1
+        guard stream.interimCount <= Self.maxInterimResponses else {
+            unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, HTTP2ErrorCode.enhanceYourCalm.rawValue)
+            return
+        }
+        let head = Head()
+        swap(&head.bytes, &stream.head.bytes)
+        swap(&head.fields, &stream.head.fields)
+        head.status = stream.head.status
+        head.isHTTP2 = true
+        head.minorVersion = 0
+        stream.head.removeAll()
+        events.append(.interim(stream, head))
+    }
+
+    /// As HTTP/1 has it: a server may send 102 for progress; endless ones hold the stream for nothing.
+    private static let maxInterimResponses = 64
+
+    fileprivate func dataReceived(_ id: Int32, _ data: UnsafePointer<UInt8>, _ count: Int) {
+        guard let stream = stream(id), isHeard(stream) else {
+            unsafe _ = nghttp2_session_consume(session, id, count)
+            return
+        }
+        stream.unconsumed += count
+        let start = unsafe UnsafeRawPointer(data) - received
+        events.append(.data(stream, start..<start + count))
+    }
+
+    // MARK: Streams
+
+    func stream(_ id: Int32) -> HTTP2Stream? {
+        guard let pointer = unsafe nghttp2_session_get_stream_user_data(session, id) else { return nil }
+        return unsafe Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue()
+    }
+
+    /// Whether the owner wants to know of what comes on the stream.
+    private func isHeard(_ stream: HTTP2Stream) -> Bool {
+        !stream.isClosed && stream.hasHead
+    }
+
+    fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
+        guard let stream = stream(id) else { return }
+        if block.stream === stream { block.stream = nil }
+        let isClean = code == 0 && !stream.resetByPeer && !stream.resetByOwner
+        stream.isClosed = true
+        stream.wasReset = !isClean
+        stream.isDeferred = false
+        if !isClean, !stream.resetByOwner {
+            if role == .server, stream.headBatch == batch {
+                stream.isSilenced = true
+                hasSilenced = true
+            } else if role == .client || stream.headBatch != 0 {
+                let code = HTTP2ErrorCode(rawValue: code)
+                events.append(
+                    .closed(stream, code: code, byPeer: stream.resetByPeer, isUnprocessed: role == .client && code == .refusedStream))
+            }
+        }
+        depart(stream)
+    }
+}
+
+extension HTTP2Error {
+    /// What a fatal error of the library means.
+    init(libraryCode: Int32) {
+        switch libraryCode {
+        case NGHTTP2_ERR_BAD_CLIENT_MAGIC.rawValue: self.init(.badPreface, code: .protocolError)
+        case NGHTTP2_ERR_FLOODED.rawValue: self.init(.outboundFlood, code: .enhanceYourCalm)
+        case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS.rawValue: self.init(.tooManyContinuations, code: .enhanceYourCalm)
+        case NGHTTP2_ERR_NOMEM.rawValue: self.init(.outOfMemory, code: .internalError)
+        default: self.init(.libraryFailure, code: .internalError)
+        }
+    }
+}
+
+extension Head {
+    /// `:authority` and Host must name the same (RFC 9113 section 8.3.1), and one of them must name something.
+    func settleAuthority() -> Bool {
+        let bytes = bytes
+        let source = bytes.rawBytes
+        if let host = first(.host)?.value {
+            if authority.isEmpty {
+                guard isAuthority(source, host) else { return false }
+                authority = host
+            } else {
+                guard host.count == authority.count, source.equalsIgnoringCase(host, authority) else { return false }
+                fields.removeAll { $0.known == .host }
+            }
+        }
+        return isAuthority(source, authority, needsPort: false)
+    }
+
+    /// Makes one field of the pieces, where the first of them stood (RFC 9113 section 8.2.3).
+    func joinCookies() {
+        let start = bytes.count
+        var first: Int?
+        var isSensitive = false
+        var kept = 0
+        for index in fields.indices {
+            let field = fields[index]
+            if field.known == .other, equals(field.name, "cookie") {
+                if first == nil {
+                    first = kept
+                    bytes.append(contentsOf: "cookie: ".utf8)
+                } else {
+                    bytes.append(contentsOf: "; ".utf8)
+                    isSensitive = isSensitive || field.neverIndexed
+                    bytes.append(contentsOf: Array(bytes[field.value]))
+                    continue
+                }
+                isSensitive = field.neverIndexed
+                bytes.append(contentsOf: Array(bytes[field.value]))
+            }
+            fields[kept] = field
+            kept += 1
+        }
+        fields.removeSubrange(kept...)
+        guard let first else { return }
+        var joined = Field(name: start..<start + 6, value: start + 8..<bytes.count, known: .other)
+        joined.neverIndexed = isSensitive
+        bytes.append(contentsOf: "\r\n".utf8)
+        fields[first] = joined
+    }
+}
+
+// MARK: What the library calls
+
+// The session's user data is the session, which deletes it before it goes, so it outlives every call.
+
+let onBeginHeaders: nghttp2_on_begin_headers_callback = { _, frame, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        unsafe session.beginHeaders(frame.unsafelyUnwrapped)
+    }
+}
+
+let onHeader: nghttp2_on_header_callback = { _, _, name, nameLength, value, valueLength, flags, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        unsafe session.header(
+            UnsafeBufferPointer(start: name, count: nameLength), UnsafeBufferPointer(start: value, count: valueLength), flags: flags)
+    }
+}
+
+/// Strict: a field that the library would skip makes the message malformed (RFC 9113 section 8.2.1).
+let onInvalidHeader: nghttp2_on_invalid_header_callback = { _, _, _, _, _, _, _, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        session.counters.messagingErrors += 1
+    }
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+}
+
+let onFrame: nghttp2_on_frame_recv_callback = { _, frame, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        unsafe session.frameReceived(frame.unsafelyUnwrapped)
+    }
+    return 0
+}
+
+let onData: nghttp2_on_data_chunk_recv_callback = { _, _, id, data, count, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        unsafe session.dataReceived(id, data.unsafelyUnwrapped, count)
+    }
+    return 0
+}
+
+let onStreamClose: nghttp2_on_stream_close_callback = { _, id, code, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        session.streamClosed(id, code)
+    }
+    return 0
+}

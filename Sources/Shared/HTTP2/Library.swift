@@ -1,0 +1,44 @@
+internal import CNghttp2
+internal import Glibc
+
+/// What we need of libnghttp2, and how its sessions are made.
+enum Library {
+    /// One set of callbacks for all sessions: they know their session by its user data.
+    private nonisolated(unsafe) static let callbacks: OpaquePointer = {
+        var made: OpaquePointer?
+        let result = unsafe nghttp2_session_callbacks_new(&made)
+        guard result == 0, let callbacks = unsafe made else { fatalError("out of memory: nghttp2 callbacks") }
+        unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, onBeginHeaders)
+        unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks, onHeader)
+        unsafe nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, onInvalidHeader)
+        unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, onFrame)
+        unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, onData)
+        unsafe nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, onStreamClose)
+        unsafe nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, onFrameSent)
+        unsafe nghttp2_session_callbacks_set_send_data_callback(callbacks, sendData)
+        return unsafe callbacks
+    }()
+
+    static func makeSession(_ role: HTTP2Role, _ limits: HTTP2Limits) -> OpaquePointer {
+        var madeOptions: OpaquePointer?
+        guard unsafe nghttp2_option_new(&madeOptions) == 0, let options = unsafe madeOptions else {
+            fatalError("out of memory: nghttp2 options")
+        }
+        defer { unsafe nghttp2_option_del(options) }
+        unsafe nghttp2_option_set_no_auto_window_update(options, 1)
+        // A server may allow fewer than we would open before we know; 100 is what RFC 9113 section 6.5.2 says it should at least.
+        unsafe nghttp2_option_set_peer_max_concurrent_streams(options, 100)
+        unsafe nghttp2_option_set_no_closed_streams(options, 1)
+        unsafe nghttp2_option_set_max_deflate_dynamic_table_size(options, limits.headerTableSize)
+        unsafe nghttp2_option_set_max_send_header_block_length(options, 1 << 20)
+
+        var made: OpaquePointer?
+        let result =
+            switch role {
+            case .server: unsafe nghttp2_session_server_new2(&made, callbacks, nil, options)
+            case .client: unsafe nghttp2_session_client_new2(&made, callbacks, nil, options)
+            }
+        guard result == 0, let session = unsafe made else { fatalError("out of memory: an nghttp2 session") }
+        return unsafe session
+    }
+}
