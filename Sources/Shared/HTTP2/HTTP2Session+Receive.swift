@@ -130,7 +130,8 @@ extension HTTP2Session {
         case (7, UInt8(ascii: "s")) where role == .client:  // :status
             guard value.count == 3 else { return false }
             var status = 0
-            for unsafedigit in unsafe value {
+            for index in 0..<3 {
+                let digit = unsafe value[index]
                 guard digit &- 0x30 < 10 else { return false }
                 status = status &* 10 &+ Int(digit &- 0x30)
             }

@@ -1,4 +1,4 @@
-public import Base
+internal import Base
 public import HTTP
 
 /// One request and its response on a connection.
