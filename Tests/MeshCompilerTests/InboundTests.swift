@@ -65,6 +65,36 @@ struct InboundTests {
         #expect(!node.defaults.contains { $0.contains("address") || $0.contains("drain_time") })
     }
 
+    @Test("A Sidecar says how many streams a caller may open, how old its connections get, and whether nodes get PINGs")
+    func http2() throws {
+        func manager(_ more: String) throws -> HTTPConnectionManager {
+            let sidecar = "kind: Sidecar\nmetadata: {name: a}\nspec: {virtualNodeRef: {name: a}\(more)}"
+            let node = try Fixture.compile([Fixture.node("a", protocol: "http2"), sidecar], node: "a")
+            let inbound = node.snapshot.listeners.first { $0.direction == .inbound }
+            guard case .http(let manager)? = inbound?.filterChains[0].filter else { throw Unexpected(text: "no manager") }
+            return manager
+        }
+        #expect(try manager("").http2 == HTTP2Options(maxConcurrentStreams: 1024))
+        #expect(try manager("").maxConnectionAge == nil)
+        let given = try manager(", http2: {maxConcurrentStreams: 7}, maxConnectionAge: 1h")
+        #expect(given.http2 == HTTP2Options(maxConcurrentStreams: 7))
+        #expect(given.maxConnectionAge == .seconds(3600))
+        #expect(try manager(", maxConnectionAge: 0s").maxConnectionAge == nil)
+
+        func keepalive(_ interval: String) throws -> HTTP2Keepalive? {
+            let sidecar = """
+                kind: Sidecar
+                metadata: {name: calls}
+                spec: {virtualNodeRef: {name: calls}, http2: {keepalive: {interval: \(interval)}}}
+                """
+            let service = "kind: VirtualService\nmetadata: {name: svc}\nspec: {provider: {virtualNode: {virtualNodeRef: {name: a}}}}"
+            let node = try Fixture.compile([Fixture.caller, service, Fixture.node("a", protocol: "grpc"), sidecar])
+            return try node.cluster("cds_egress_m_a_default_grpc_8080").http2.keepalive
+        }
+        #expect(try keepalive("5s") == HTTP2Keepalive(interval: .seconds(5), timeout: .seconds(10)))
+        #expect(try keepalive("0s") == nil)
+    }
+
     @Test(
         "An application on the port that its proxy listens on would be the proxy itself",
         arguments: [

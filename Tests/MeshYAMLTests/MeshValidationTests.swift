@@ -340,8 +340,9 @@ struct MeshValidationTests {
         #expect(
             Self.check(
                 Self.gateway("g", (80, "http")),
-                (.sidecar, "a", "virtualGatewayRef: {name: g}, inbound: [{port: 80, app: \"127.0.0.1:1\"}]")) == [
-                    "a.yaml:4: warning: Sidecar/a spec.inbound[0].app: without effect: there is no application beside a gateway"
+                (.sidecar, "a", "virtualGatewayRef: {name: g}, inbound: [{port: 80, app: \"127.0.0.1:1\", appTLS: {}}]")) == [
+                    "a.yaml:4: warning: Sidecar/a spec.inbound[0].app: without effect: there is no application beside a gateway",
+                    "a.yaml:4: warning: Sidecar/a spec.inbound[0].appTLS: without effect: there is no application beside a gateway",
                 ])
     }
 

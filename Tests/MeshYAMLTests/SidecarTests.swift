@@ -19,12 +19,23 @@ struct SidecarTests {
               drainTime: 5s
               exposeReplyDetails: true
               outlierEventLog: {path: /var/log/outliers.json}
-              inbound: [{port: 8080, bind: "0.0.0.0:15000", app: "127.0.0.1:8081"}]
+              inbound:
+              - port: 8080
+                bind: "0.0.0.0:15000"
+                app: "127.0.0.1:8081"
+                appTLS:
+                  validation:
+                    trust: {file: {certificateChain: /app.pem}}
+                    subjectAlternativeNames: {match: {exact: [app.local]}}
+                  serverName: cart.local
+                  certificate: {file: {certificateChain: /me.pem, privateKey: /me.key}}
               outbound:
                 http: {bind: "127.0.0.1:15001"}
                 tcp: [{virtualService: {name: db, namespace: back}, port: 5432, bind: "127.0.0.1:15432"}]
               accessLog: {path: /dev/stdout, format: {text: "%PROTOCOL%"}}
               loadBalancing: LEAST_REQUEST
+              http2: {maxConcurrentStreams: 50, keepalive: {interval: 1m, timeout: 5s}}
+              maxConnectionAge: 1h
               certificates: [{arn: "arn:c", certificateChain: /c.pem, privateKey: /k.pem}]
               authorities: [{arn: "arn:a", certificateChain: /a.pem}]
             """
@@ -36,7 +47,14 @@ struct SidecarTests {
                     meta: ResourceMeta(name: "cart", namespace: "shop"), subject: .virtualNode(ObjectReference(name: "cart")),
                     adminAddress: SocketAddress("[::1]:9901"), workers: 2, drainTime: .seconds(5), exposeReplyDetails: true,
                     outlierEventLogPath: "/var/log/outliers.json",
-                    inbound: [Sidecar.Inbound(port: 8080, bind: SocketAddress("0.0.0.0:15000"), app: SocketAddress("127.0.0.1:8081"))],
+                    inbound: [
+                        Sidecar.Inbound(
+                            port: 8080, bind: SocketAddress("0.0.0.0:15000"), app: SocketAddress("127.0.0.1:8081"),
+                            appTLS: Sidecar.AppTLS(
+                                validation: PeerValidation(
+                                    trust: .file(certificateChain: "/app.pem"), subjectAlternativeNames: ["app.local"]),
+                                serverName: "cart.local", certificate: .file(certificateChain: "/me.pem", privateKey: "/me.key")))
+                    ],
                     outboundHTTP: SocketAddress("127.0.0.1:15001"),
                     outboundTCP: [
                         Sidecar.OutboundTCP(
@@ -44,6 +62,8 @@ struct SidecarTests {
                             bind: try #require(SocketAddress("127.0.0.1:15432")))
                     ],
                     accessLog: AccessLogFile(path: "/dev/stdout", format: .text("%PROTOCOL%")), loadBalancing: .leastRequest,
+                    maxConcurrentStreams: 50, keepalive: Sidecar.Keepalive(interval: .seconds(60), timeout: .seconds(5)),
+                    maxConnectionAge: .seconds(3600),
                     certificates: [Sidecar.Certificate(arn: "arn:c", certificateChain: "/c.pem", privateKey: "/k.pem")],
                     authorities: [Sidecar.Authority(arn: "arn:a", certificateChain: "/a.pem")]))
     }
@@ -64,6 +84,29 @@ struct SidecarTests {
             ("inbound: [{app: \"127.0.0.1:80\"}]", ".inbound[0].port: expected a port from 1 through 65535 (required), found nothing"),
             ("inbound: [{port: 80, app: \"127.0.0.1:0\"}]", ".inbound[0].app: \(address), found the string \"127.0.0.1:0\""),
             ("inbound: [{port: 80, bind: \"80\"}]", ".inbound[0].bind: \(bind), found the string \"80\""),
+            ("inbound: [{port: 80, appTLS: {}}]", nil),
+            (
+                "inbound: [{port: 80, appTLS: {validation: {trust: {}}}}]",
+                ".inbound[0].appTLS.validation.trust: expected exactly one of file, sds, found none"
+            ),
+            (
+                "inbound: [{port: 80, appTLS: {validation: {}}}]",
+                ".inbound[0].appTLS.validation.trust: expected a mapping (required), found nothing"
+            ),
+            (
+                "inbound: [{port: 80, appTLS: {certificate: {file: {certificateChain: /c}}}}]",
+                ".inbound[0].appTLS.certificate.file.privateKey: expected a string of 1 through 255 characters (required), found nothing"
+            ),
+            ("http2: {maxConcurrentStreams: 0}", ".http2.maxConcurrentStreams: expected an integer from 1 through 2147483647, found 0"),
+            ("http2: {keepalive: {interval: 0s}}", nil),
+            ("http2: {keepalive: {interval: 10ms}}", ".http2.keepalive.interval: expected 0s (none) or at least 1s, found 10ms"),
+            ("http2: {keepalive: {interval: 1s, timeout: 0s}}", ".http2.keepalive.timeout: expected at least 1ms, found 0s"),
+            (
+                "http2: {keepalive: {timeout: 1s}}",
+                ".http2.keepalive.interval: expected a duration such as 30s or {unit: s, value: 30} (required), found nothing"
+            ),
+            ("maxConnectionAge: 0s", nil),
+            ("maxConnectionAge: 10ms", ".maxConnectionAge: expected 0s (none) or at least 1s, found 10ms"),
             ("outbound: {tcp: [{bind: \"127.0.0.1:1\"}]}", ".outbound.tcp[0].virtualService: expected a mapping (required), found nothing"),
             ("outbound: {tcp: [{virtualService: {name: a}}]}", ".outbound.tcp[0].bind: \(bind) (required), found nothing"),
             ("loadBalancing: RING_HASH", ".loadBalancing: expected one of ROUND_ROBIN, LEAST_REQUEST, RANDOM, found RING_HASH"),

@@ -80,7 +80,7 @@ struct Compilation {
             loadAssignments: loadAssignments.values.sorted { $0.clusterName < $1.clusterName })
     }
 
-    /// What every connection manager takes for granted.
+    /// What every connection manager and every HTTP/2 connection takes for granted.
     private mutating func assumeLimits(_ listeners: [Listener]) {
         for listener in listeners {
             for chain in listener.filterChains {
@@ -91,8 +91,30 @@ struct Compilation {
                 assume("\(path).request_headers_timeout", duration(manager.requestHeadersTimeout), Defaults.outrigger)
                 assume("\(path).max_header_bytes", "\(manager.maxHeaderBytes)", Defaults.outrigger)
                 assume("\(path).max_headers_count", "\(manager.maxHeaderCount)", Defaults.outrigger)
+                if case .sanitizeSet = manager.forwardClientCertificate {
+                    assume("\(path).forward_client_cert_details.mode", "SANITIZE_SET", Defaults.outrigger)
+                }
+                if manager.codec == .auto {
+                    let chosen = chain.tls == nil ? "by its first bytes" : "by ALPN"
+                    assume("\(path).codec_type", "AUTO", "\(Defaults.outrigger): HTTP/2 or HTTP/1, \(chosen)")
+                }
+                if manager.codec != .http1 {
+                    assumeLimits(
+                        manager.http2, path, areStreamsGiven: listener.direction == .inbound && sidecar?.maxConcurrentStreams != nil)
+                }
             }
         }
+        for cluster in clusters.values where cluster.upstreamProtocol == .http2 || cluster.upstreamProtocol == .auto {
+            assumeLimits(cluster.http2, "clusters[\(cluster.name)]", areStreamsGiven: false)
+        }
+    }
+
+    private mutating func assumeLimits(_ options: HTTP2Options, _ parent: String, areStreamsGiven: Bool) {
+        let path = "\(parent).http2_protocol_options"
+        if !areStreamsGiven { assume("\(path).max_concurrent_streams", "\(options.maxConcurrentStreams)", Defaults.outrigger) }
+        assume("\(path).initial_stream_window_size", "\(options.initialStreamWindow)", Defaults.outrigger)
+        assume("\(path).initial_connection_window_size", "\(options.initialConnectionWindow)", Defaults.outrigger)
+        assume("\(path).allow_connect", "\(options.allowsExtendedConnect)", Defaults.outrigger)
     }
 
     private mutating func processSettings() -> ProcessSettings {

@@ -16,6 +16,12 @@ enum Defaults {
     static let outboundAddress = SocketAddress(.loopbackV4, 15001)
     static let adminAddress = SocketAddress(.loopbackV4, 9901)
     static let drainTime = Duration.seconds(20)
+    /// Inside of the mesh a connection carries the calls of a whole sidecar: a client with a thousand streams open needs no second one.
+    /// Strangers at a gateway get `HTTP2Options`' own 100.
+    static let maxConcurrentStreams: UInt32 = 1024
+    /// Towards nodes that speak TLS, which are sidecars nearly always. A bare gRPC server takes PINGs more often than every 5 minutes for
+    /// an attack and closes the connection.
+    static let keepalive = HTTP2Keepalive(interval: .seconds(30), timeout: .seconds(10))
     /// Envoy's, and never below the base: an ejection must be able to last as long as its owner said.
     static let maxEjectionTime = Duration.seconds(300)
 

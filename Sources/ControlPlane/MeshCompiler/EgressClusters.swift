@@ -24,15 +24,30 @@ extension Compilation {
         assume("\(path).healthy_panic_threshold", "50%", Defaults.appMesh)
         if sidecar?.loadBalancing == nil { assume("\(path).lb_policy", "ROUND_ROBIN", Defaults.appMesh) }
         let (discovery, assignment) = discovery(node, mapping, name)
+        let tls = upstreamTLS(node, listener, mapping, policy.client, name)
+        let upstreamProtocol = mapping.protocol.upstream(withTLS: tls != nil)
+        if upstreamProtocol == .auto { assume("\(path).protocol", "auto", "\(Defaults.outrigger): HTTP/2 where ALPN agrees on it") }
         add(
             Cluster(
                 name: name, discovery: discovery, connectTimeout: Defaults.connectTimeoutToNode,
-                loadBalancing: sidecar?.loadBalancing.map(LoadBalancing.init) ?? .roundRobin, upstreamProtocol: mapping.protocol.upstream,
+                loadBalancing: sidecar?.loadBalancing.map(LoadBalancing.init) ?? .roundRobin, upstreamProtocol: upstreamProtocol,
                 outlierDetection: outlierDetection(listener?.outlierDetection, path),
                 healthChecks: healthChecks(node, listener?.healthCheck, mapping),
-                panicThresholdPercent: 50, tls: upstreamTLS(node, listener, mapping, policy.client, name)),
+                panicThresholdPercent: 50, tls: tls, http2: http2(upstreamProtocol, withTLS: tls?.isEnforced ?? false, path)),
             assignment)
         return name
+    }
+
+    private mutating func http2(_ upstreamProtocol: UpstreamProtocol, withTLS: Bool, _ path: String) -> HTTP2Options {
+        var options = http2(upstreamProtocol)
+        guard upstreamProtocol == .http2 || upstreamProtocol == .auto else { return options }
+        if let keepalive = sidecar?.keepalive {
+            options.keepalive = keepalive.interval > .zero ? HTTP2Keepalive(interval: keepalive.interval, timeout: keepalive.timeout) : nil
+        } else if withTLS {
+            options.keepalive = Defaults.keepalive
+            assume("\(path).http2_protocol_options.connection_keepalive", "30s", Defaults.outrigger)
+        }
+        return options
     }
 
     /// The listener of a port; a listener without a port (the tutorial form) holds for every port of its node.

@@ -26,8 +26,9 @@ extension Compilation {
         let name = Names.listener(.ingress, bind)
         if given == nil { assume("listeners[\(name)].address", "\(bind)", Defaults.appMesh) }
         let manager = HTTPConnectionManager(
-            statPrefix: "ingress", codec: mapping.protocol.codec, routeConfigurationName: routes, accessLogs: accessLogs(gateway.accessLog),
-            isEdge: true)
+            statPrefix: "ingress", codec: mapping.protocol.codec(withTLS: false), routeConfigurationName: routes,
+            accessLogs: accessLogs(gateway.accessLog), isEdge: true, http2: inboundHTTP2(default: HTTP2Options().maxConcurrentStreams),
+            maxConnectionAge: sidecar?.maxConnectionAge)
         return Listener(
             name: name, address: bind, direction: .inbound,
             filterChains: filterChains("\(mapping.port)", listener.tls, mapping.protocol, .http(manager)))

@@ -22,7 +22,7 @@ enum Honoured {
                 snapshot.clusters.filter { $0.tls != nil }.map(\.name)
             },
             Missing(feature: "HTTP/2 and gRPC from callers", consequence: "only HTTP/1.1 is understood") { snapshot in
-                snapshot.listeners.filter { $0.managers.contains { $0.codec != .http1 } }.map(\.name)
+                snapshot.listeners.filter { $0.managers.contains { $0.codec == .http2 } }.map(\.name)
             },
             Missing(feature: "HTTP/2 and gRPC towards endpoints", consequence: "requests to the cluster fail") { snapshot in
                 snapshot.clusters.filter { $0.upstreamProtocol == .http2 }.map(\.name)
@@ -36,10 +36,6 @@ enum Honoured {
             Missing(feature: "connection pool limits", consequence: "connections and requests are not limited") { snapshot in
                 snapshot.clusters.filter { $0.circuitBreakers != CircuitBreakers() }.map(\.name)
             },
-            Missing(feature: "secrets by SDS", consequence: "the certificate or trust is not loaded") { snapshot in
-                snapshot.clusters.filter { $0.tls?.usesSDS ?? false }.map(\.name)
-                    + snapshot.listeners.filter { $0.filterChains.contains { $0.tls?.usesSDS ?? false } }.map(\.name)
-            },
         ]
     }
 
@@ -51,30 +47,35 @@ enum Honoured {
             return Note(
                 kind: .warning, path: missing.feature, value: places.count == 1 ? first : "\(first) and \(places.count - 1) more",
                 text: "outrigger-proxy does not support this yet: \(missing.consequence)")
-        } + unresolved(snapshot)
+        } + withoutFile(snapshot)
     }
 
-    /// This stays: an ARN alone is no certificate anywhere but in AWS.
-    private static func unresolved(_ snapshot: Snapshot) -> [Note] {
-        var arns: Set<String> = []
-        func look(_ source: CertificateSource?) { if case .unresolved(let arn) = source { arns.insert(arn) } }
-        func look(_ validation: TLSValidation?) { if case .unresolved(let found) = validation?.trust { arns.formUnion(found) } }
-        for tls in snapshot.listeners.flatMap(\.filterChains).compactMap(\.tls) {
-            look(tls.certificate)
-            look(tls.validation)
+    /// This stays as long as nobody delivers secrets: a name alone is no certificate.
+    private static func withoutFile(_ snapshot: Snapshot) -> [Note] {
+        var texts: [String: String] = [:]
+        func note(arn: String) {
+            texts[arn] =
+                "no file is known for this certificate: what needs it stays closed; name one in a Sidecar "
+                + "(spec.certificates, spec.authorities)"
         }
-        for tls in snapshot.clusters.compactMap(\.tls) {
-            look(tls.certificate)
-            look(tls.validation)
+        func note(secret: String) {
+            texts["secret \"\(secret)\""] = "nothing delivers secrets by SDS yet: what needs it stays closed; name files instead"
         }
-        return arns.map { arn in
-            Note(
-                kind: .warning, path: arn,
-                text:
-                    "no file is known for this certificate: what needs it stays closed; name one in a Sidecar "
-                    + "(spec.certificates, spec.authorities)"
-            )
+        func look(_ certificate: CertificateSource?, _ validation: TLSValidation?) {
+            switch certificate {
+            case .unresolved(let arn): note(arn: arn)
+            case .sds(let name): note(secret: name)
+            case .file, nil: break
+            }
+            switch validation?.trust {
+            case .unresolved(let arns): arns.forEach(note(arn:))
+            case .sds(let name): note(secret: name)
+            case .file, nil: break
+            }
         }
+        for tls in snapshot.listeners.flatMap(\.filterChains).compactMap(\.tls) { look(tls.certificate, tls.validation) }
+        for tls in snapshot.clusters.compactMap(\.tls) { look(tls.certificate, tls.validation) }
+        return texts.map { Note(kind: .warning, path: $0.key, text: $0.value) }
     }
 }
 
@@ -93,21 +94,5 @@ extension Snapshot {
                 }
             }
         }
-    }
-}
-
-extension UpstreamTLS {
-    fileprivate var usesSDS: Bool {
-        if case .sds = certificate { return true }
-        if case .sds = validation?.trust { return true }
-        return false
-    }
-}
-
-extension DownstreamTLS {
-    fileprivate var usesSDS: Bool {
-        if case .sds = certificate { return true }
-        if case .sds = validation?.trust { return true }
-        return false
     }
 }

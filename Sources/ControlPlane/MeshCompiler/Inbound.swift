@@ -46,7 +46,9 @@ extension Compilation {
             configuration = routes
             filter = .http(
                 HTTPConnectionManager(
-                    statPrefix: "ingress", codec: mapping.protocol.codec, routeConfigurationName: routes.name, accessLogs: logs))
+                    statPrefix: "ingress", codec: mapping.protocol.codec(withTLS: false), routeConfigurationName: routes.name,
+                    accessLogs: logs, http2: inboundHTTP2(default: Defaults.maxConcurrentStreams),
+                    maxConnectionAge: sidecar?.maxConnectionAge))
         }
         return (
             Listener(
@@ -80,9 +82,25 @@ extension Compilation {
         add(
             Cluster(
                 name: name, discovery: .fixed(ClusterLoadAssignment(clusterName: name, localities: endpoints)),
-                connectTimeout: Defaults.connectTimeoutToApp, upstreamProtocol: mapping.protocol.upstream,
-                circuitBreakers: CircuitBreakers(listener.connectionPool)))
+                connectTimeout: Defaults.connectTimeoutToApp, upstreamProtocol: mapping.protocol.upstream(withTLS: false),
+                circuitBreakers: CircuitBreakers(listener.connectionPool), tls: place?.appTLS.map { appTLS($0, mapping) },
+                http2: http2(mapping.protocol.upstream(withTLS: false))))
         return name
+    }
+
+    // MARK: HTTP/2
+
+    /// What a cluster asks of the other side, apart from PINGs.
+    func http2(_ upstreamProtocol: UpstreamProtocol) -> HTTP2Options {
+        switch upstreamProtocol {
+        case .http2, .auto: HTTP2Options(maxConcurrentStreams: Defaults.maxConcurrentStreams)
+        case .http1, .tcp: HTTP2Options()
+        }
+    }
+
+    /// What callers may have open on one connection.
+    func inboundHTTP2(default streams: UInt32) -> HTTP2Options {
+        HTTP2Options(maxConcurrentStreams: sidecar?.maxConcurrentStreams.map(saturating) ?? streams)
     }
 
     // MARK: Timeouts
@@ -106,26 +124,27 @@ extension Compilation {
 }
 
 extension PortProtocol {
-    var upstream: UpstreamProtocol {
+    /// Between sidecars, TLS finds out whether both can do HTTP/2; a plaintext `http` port stays what its name says.
+    func upstream(withTLS: Bool) -> UpstreamProtocol {
         switch self {
-        case .http: .http1
+        case .http: withTLS ? .auto : .http1
         case .http2, .grpc: .http2
         case .tcp: .tcp
         }
     }
 
-    var codec: HTTPConnectionManager.Codec {
+    func codec(withTLS: Bool) -> HTTPConnectionManager.Codec {
         switch self {
-        case .http, .tcp: .http1
+        case .http, .tcp: withTLS ? .auto : .http1
         case .http2, .grpc: .http2
         }
     }
 
-    /// What the two sides of TLS agree on.
+    /// What the two sides of TLS choose from.
     var alpn: [String] {
         switch self {
         case .http2, .grpc: ["h2"]
-        case .http: ["http/1.1"]
+        case .http: ["h2", "http/1.1"]
         case .tcp: []
         }
     }

@@ -32,9 +32,10 @@ extension Compilation {
                 assume("listeners[\(name)].address", "\(bind)", "\(Defaults.outrigger) (Sidecar spec.outbound.http.bind)")
             }
             let configuration = httpRoutes(backends, bind, isOpen)
-            let codec: HTTPConnectionManager.Codec = http.allSatisfy { $0.1.protocol == .http } ? .http1 : .auto
+            // Whatever its backends speak, the application may speak either.
             let manager = HTTPConnectionManager(
-                statPrefix: "egress", codec: codec, routeConfigurationName: configuration.name, accessLogs: logs)
+                statPrefix: "egress", codec: .auto, routeConfigurationName: configuration.name, accessLogs: logs,
+                http2: HTTP2Options(maxConcurrentStreams: Defaults.maxConcurrentStreams))
             routes.append(configuration)
             listeners.append(
                 Listener(name: name, address: bind, direction: .outbound, filterChains: [FilterChain(name: "http", filter: .http(manager))])

@@ -19,11 +19,42 @@ public struct Sidecar: Hashable, Sendable {
         public var bind: SocketAddress?
         /// Where the application listens; default 127.0.0.1 on `port`. Without meaning for a gateway.
         public var app: SocketAddress?
+        /// How the application is called if it serves TLS; nil = plaintext. Without meaning for a gateway.
+        public var appTLS: AppTLS?
 
-        public init(port: Port, bind: SocketAddress? = nil, app: SocketAddress? = nil) {
+        public init(port: Port, bind: SocketAddress? = nil, app: SocketAddress? = nil, appTLS: AppTLS? = nil) {
             self.port = port
             self.bind = bind
             self.app = app
+            self.appTLS = appTLS
+        }
+    }
+
+    /// TLS between the proxy and the application beside it.
+    public struct AppTLS: Hashable, Sendable {
+        /// Nil: the application's certificate is not checked, as nobody but the machine's owner can listen there. Never `.acm`.
+        public var validation: PeerValidation?
+        /// Sent as SNI; where `validation` lists no names, the certificate must carry it.
+        public var serverName: String?
+        /// Ours, if the application asks. Never `.acm`.
+        public var certificate: CertificateOrigin?
+
+        public init(validation: PeerValidation? = nil, serverName: String? = nil, certificate: CertificateOrigin? = nil) {
+            self.validation = validation
+            self.serverName = serverName
+            self.certificate = certificate
+        }
+    }
+
+    /// PINGs on HTTP/2 connections towards nodes.
+    public struct Keepalive: Hashable, Sendable {
+        /// Zero = none.
+        public var interval: Duration
+        public var timeout: Duration
+
+        public init(interval: Duration, timeout: Duration) {
+            self.interval = interval
+            self.timeout = timeout
         }
     }
 
@@ -92,6 +123,12 @@ public struct Sidecar: Hashable, Sendable {
     public var accessLog: AccessLogFile?
     /// For the clusters that this proxy calls; default ROUND_ROBIN.
     public var loadBalancing: LoadBalancing?
+    /// spec.http2.maxConcurrentStreams: what one connection of a caller may have open; default 1024, of a gateway 100.
+    public var maxConcurrentStreams: Int?
+    /// spec.http2.keepalive; default: every 30 s towards nodes that must speak TLS, else none.
+    public var keepalive: Keepalive?
+    /// How old a connection of a caller gets before it is asked to leave; default: no limit.
+    public var maxConnectionAge: Duration?
     public var certificates: [Certificate]
     public var authorities: [Authority]
 
@@ -99,6 +136,7 @@ public struct Sidecar: Hashable, Sendable {
         meta: ResourceMeta, subject: Subject, adminAddress: SocketAddress? = nil, workers: Int? = nil, drainTime: Duration? = nil,
         exposeReplyDetails: Bool? = nil, outlierEventLogPath: String? = nil, inbound: [Inbound] = [], outboundHTTP: SocketAddress? = nil,
         outboundTCP: [OutboundTCP] = [], accessLog: AccessLogFile? = nil, loadBalancing: LoadBalancing? = nil,
+        maxConcurrentStreams: Int? = nil, keepalive: Keepalive? = nil, maxConnectionAge: Duration? = nil,
         certificates: [Certificate] = [], authorities: [Authority] = []
     ) {
         self.meta = meta
@@ -113,6 +151,9 @@ public struct Sidecar: Hashable, Sendable {
         self.outboundTCP = outboundTCP
         self.accessLog = accessLog
         self.loadBalancing = loadBalancing
+        self.maxConcurrentStreams = maxConcurrentStreams
+        self.keepalive = keepalive
+        self.maxConnectionAge = maxConnectionAge
         self.certificates = certificates
         self.authorities = authorities
     }

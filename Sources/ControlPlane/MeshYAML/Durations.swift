@@ -4,7 +4,7 @@ extension FieldType where Value == Duration {
     /// google.protobuf.Duration holds no more (10,000 years), so that no proxy ever did. Nobody behind this has to fear overflow.
     fileprivate static var maxSeconds: Int { 315_576_000_000 }
 
-    private static var example: String { "a duration such as 30s or {unit: s, value: 30}" }
+    fileprivate static var example: String { "a duration such as 30s or {unit: s, value: 30}" }
 
     /// `{unit: s|ms, value: 30}`, App Mesh's form, or `1m30s`.
     static var duration: FieldType {
@@ -23,6 +23,24 @@ extension FieldType where Value == Duration {
                 field.expected(example)
                 return nil
             }
+        }
+    }
+}
+
+extension FieldType where Value == Duration {
+    static var positiveDuration: FieldType { duration("at least 1ms") { $0 > .zero } }
+
+    /// Of seconds at least; zero is "none".
+    static var durationOrNone: FieldType { duration("0s (none) or at least 1s") { $0 == .zero || $0 >= .seconds(1) } }
+
+    private static func duration(_ expected: String, _ isTaken: @escaping (Duration) -> Bool) -> FieldType {
+        FieldType(example) { field in
+            guard let value = duration.read(field) else { return nil }
+            guard isTaken(value) else {
+                field.expected(expected)
+                return nil
+            }
+            return value
         }
     }
 }

@@ -36,8 +36,10 @@ extension MeshChecker {
         let path = FieldPath.spec / "inbound"
         for (index, inbound) in sidecar.inbound.enumerated() {
             check(inbound.port, isOneOf: mappings, of: "\(subject)'s", from: sidecar.key, at: path[index] / "port", neededAs: .error)
-            if inbound.app != nil, subject.kind == .virtualGateway {
-                warn(sidecar.key, path[index] / "app", "without effect: there is no application beside a gateway")
+            guard subject.kind == .virtualGateway else { continue }
+            let given = [("app", inbound.app != nil), ("appTLS", inbound.appTLS != nil)]
+            for (field, _) in given.filter(\.1) {
+                warn(sidecar.key, path[index] / field, "without effect: there is no application beside a gateway")
             }
         }
         checkDuplicates(ofPorts: sidecar.inbound.enumerated().map { ($1.port, path[$0] / "port") }, in: sidecar.key)

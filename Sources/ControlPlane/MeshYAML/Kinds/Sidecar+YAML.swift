@@ -16,6 +16,8 @@ extension Sidecar {
         let outbound = spec.optional("outbound", .object(Self.outbound))
         let accessLog = spec.optional("accessLog", .object(AccessLogFile.init))
         let loadBalancing = spec.optional("loadBalancing", .oneOf(LoadBalancing.allCases))
+        let http2 = spec.optional("http2", .object(Self.http2))
+        let maxConnectionAge = spec.optional("maxConnectionAge", .durationOrNone)
         let certificates = spec.list("certificates", of: .object(Certificate.init))
         let authorities = spec.list("authorities", of: .object(Authority.init))
         guard let subject else { return nil }
@@ -23,7 +25,15 @@ extension Sidecar {
             meta: meta, subject: subject, adminAddress: admin, workers: workers, drainTime: drainTime,
             exposeReplyDetails: exposeReplyDetails,
             outlierEventLogPath: eventLog, inbound: inbound, outboundHTTP: outbound?.http, outboundTCP: outbound?.tcp ?? [],
-            accessLog: accessLog, loadBalancing: loadBalancing, certificates: certificates, authorities: authorities)
+            accessLog: accessLog, loadBalancing: loadBalancing, maxConcurrentStreams: http2?.streams, keepalive: http2?.keepalive,
+            maxConnectionAge: maxConnectionAge.flatMap { $0 > .zero ? $0 : nil }, certificates: certificates, authorities: authorities)
+    }
+
+    private static func http2(_ object: ObjectReader) -> (streams: Int?, keepalive: Keepalive?)? {
+        (
+            object.optional("maxConcurrentStreams", .integer(1...Int(Int32.max))),
+            object.optional("keepalive", .object(Keepalive.init))
+        )
     }
 
     private static func outbound(_ object: ObjectReader) -> (http: SocketAddress?, tcp: [OutboundTCP])? {
@@ -37,8 +47,27 @@ extension Sidecar.Inbound {
         let port = object.required("port", .port)
         let bind = object.optional("bind", .bindAddress)
         let app = object.optional("app", .socketAddress)
+        let appTLS = object.optional("appTLS", .object(Sidecar.AppTLS.init))
         guard let port else { return nil }
-        self.init(port: port, bind: bind, app: app)
+        self.init(port: port, bind: bind, app: app, appTLS: appTLS)
+    }
+}
+
+extension Sidecar.AppTLS {
+    init?(_ object: ObjectReader) {
+        let validation = object.optional("validation", PeerValidation.type(withACM: false))
+        let serverName = object.optional("serverName", .string(1...253))
+        let certificate = object.optional("certificate", .object { CertificateOrigin.read($0, withACM: false) })
+        self.init(validation: validation, serverName: serverName, certificate: certificate)
+    }
+}
+
+extension Sidecar.Keepalive {
+    init?(_ object: ObjectReader) {
+        let interval = object.required("interval", .durationOrNone)
+        let timeout = object.optional("timeout", .positiveDuration) ?? .seconds(10)
+        guard let interval else { return nil }
+        self.init(interval: interval, timeout: timeout)
     }
 }
 
