@@ -34,6 +34,9 @@ final class Wire {
     private(set) var clientEnd: End?
     /// The longest piece that is handed over at once.
     var piece = Int.max
+    /// Whatever is handed over comes in two parts, the first of so many bytes.
+    var cut = 0
+    private(set) var longestDelivery = 0
 
     enum End: Equatable {
         case closed
@@ -59,6 +62,9 @@ final class Wire {
         }
     }
 
+    /// For messages of tests.
+    var ends: String { "client \(String(describing: clientEnd)), server \(String(describing: serverEnd))" }
+
     /// Both have agreed.
     var isEstablished: Bool { client.isEstablished && server.isEstablished && clientEnd == nil && serverEnd == nil }
 
@@ -67,8 +73,9 @@ final class Wire {
 
     private func deliver(_ bytes: [UInt8], to session: TLSSession, _ read: inout [UInt8], _ end: inout End?) {
         var position = 0
+        longestDelivery = max(longestDelivery, bytes.count)
         while position < bytes.count, end == nil {
-            let count = min(piece, bytes.count - position)
+            let count = min(position == 0 && cut > 0 ? cut : piece, bytes.count - position)
             // A copy of its own size, so that the address sanitizer sees who reads beyond it or keeps it.
             let lent = Array(bytes[position..<position + count])
             unsafe lent.withUnsafeBytes { unsafe take($0, session, &read, &end) }

@@ -104,13 +104,16 @@ static int use_chain(SSL_CTX *context, BIO *bio, X509 **leaf) {
 }
 
 static int use_key(SSL_CTX *context, BIO *bio, X509 *leaf) {
+    char *bytes;
+    long count = BIO_get_mem_data(bio, &bytes);
+    // OpenSSL says of anything else only that it is unsupported.
+    static const char label[] = "PRIVATE KEY-----";
+    if (!memmem(bytes, (size_t)count, label, sizeof label - 1)) return COPENSSL_NO_KEY;
     int was_asked = 0;
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, &was_asked);
     int problem = COPENSSL_OK;
     if (!key) {
-        unsigned long error = ERR_peek_last_error();
-        int is_absent = ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
-        problem = was_asked ? COPENSSL_ENCRYPTED_KEY : is_absent ? COPENSSL_NO_KEY : COPENSSL_BAD_KEY;
+        problem = was_asked ? COPENSSL_ENCRYPTED_KEY : COPENSSL_BAD_KEY;
     } else if (X509_check_private_key(leaf, key) != 1) {
         problem = COPENSSL_KEY_MISMATCH;
     } else if (SSL_CTX_use_PrivateKey(context, key) != 1) {

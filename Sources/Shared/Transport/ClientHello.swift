@@ -5,10 +5,15 @@ public struct ClientHello: Hashable, Sendable {
     /// SNI (RFC 6066 section 3), in lower case.
     public var serverName: String?
     /// ALPN (RFC 7301), in the client's order.
-    public var protocols: [String] = []
+    public var protocols: [String]
 
     /// More is refused: with every known extension a hello has some 2 KiB, post-quantum keys included.
     public static let maxBytes = 16 * 1024
+
+    public init(serverName: String? = nil, protocols: [String] = []) {
+        self.serverName = serverName
+        self.protocols = protocols
+    }
 
     public enum Reading: Hashable, Sendable {
         /// So far it is the beginning of one.
