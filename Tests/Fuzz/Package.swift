@@ -30,13 +30,16 @@ let package = Package(
     name: "outrigger-fuzz",
     platforms: [.macOS(.v26)],
     targets: [
-        .target(name: "Fuzzing", path: "Sources/Fuzzing", swiftSettings: strict),
+        .target(name: "Fuzzing", dependencies: ["HTTP1", "HTTP", "Base"], path: "Sources/Fuzzing", swiftSettings: strict),
 
         module("Base"),
         module("HTTP", ["Base"]),
         module("HTTP1", ["HTTP", "Base"]),
+        .systemLibrary(name: "CNghttp2", path: "Modules/CNghttp2", pkgConfig: "libnghttp2"),
+        module("HTTP2", ["CNghttp2", "HTTP", "Base"]),
 
         entry("fuzz-http1", ["HTTP1", "HTTP", "Base"]),
+        entry("fuzz-http2", ["HTTP2", "HTTP1", "HTTP", "Base"]),
     ],
     swiftLanguageModes: [.v6]
 )

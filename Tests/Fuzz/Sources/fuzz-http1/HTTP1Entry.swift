@@ -85,29 +85,9 @@ private struct Requests: Side {
 
     func facts(_ head: Head) -> String {
         // HTTP/1.0 may come without a host; such a request is not sent on without one.
-        if !head.authority.isEmpty { encodeAndRead(head) }
+        if !head.authority.isEmpty { requireOneRequest(head, framing: decoder.framing, upgrade: decoder.wantsUpgrade) }
         return "\(head.string(head.methodRange)) \(head.string(head.target)) \(head.minorVersion) \(head.string(head.authority)) "
             + "\(decoder.framing) \(decoder.keepsAlive) \(decoder.expectsContinue) \(decoder.wantsUpgrade)"
-    }
-
-    private func encodeAndRead(_ head: Head) {
-        var output = ByteBuffer()
-        MessageEncoder.encodeRequestHead(head, framing: decoder.framing, upgrade: decoder.wantsUpgrade, into: &output)
-        var again = RequestDecoder(limits: .roomy)
-        let copy = Head()
-        var position = 0
-        let event: Event
-        do throws(HTTP1Error) {
-            event = try again.next(output.bytes, at: &position, head: copy, trailers: Head())
-        } catch {
-            fatalError("encoded, and then refused as \(error.details): \(String(decoding: output.array, as: UTF8.self))")
-        }
-        require(event == .head && position == output.count, "one head was encoded, another was read")
-        require(copy.string(copy.methodRange) == head.string(head.methodRange), "the method changed")
-        require(copy.string(copy.target) == head.string(head.target), "the target changed")
-        require(copy.string(copy.authority) == head.string(head.authority), "the authority changed")
-        require(again.framing == decoder.framing, "the framing changed from \(decoder.framing) to \(again.framing)")
-        require(!copy.contains(.keepAlive) && !copy.contains(.proxyConnection), "hop-by-hop fields went on")
     }
 }
 
@@ -146,21 +126,12 @@ private struct Responses: Side {
             let event = try again.next(output.bytes, at: &position, head: copy, trailers: Head())
             require(event == .head || event == .interim, "a head was encoded, \(event) was read")
         } catch {
-            fatalError("encoded, and then refused as \(error.details): \(String(decoding: output.array, as: UTF8.self))")
+            fatalError("encoded, and then refused as \(error.details): \(output.text)")
         }
         require(copy.status == head.status && position == output.count, "one head was encoded, another was read")
         require(framing != .chunked || minorVersion == 1, "chunks for HTTP/1.0")
         return "\(head.status) \(head.string(head.reason)) \(decoder.framing) \(decoder.keepsAlive) \(decoder.isTunnel)"
     }
-}
-
-extension MessageLimits {
-    /// For what we wrote ourselves, which may have a field more than what was read.
-    fileprivate static var roomy: MessageLimits { MessageLimits(maxHeadBytes: 1 << 20, maxFields: 200, maxTargetBytes: 1 << 16) }
-}
-
-extension ByteBuffer {
-    fileprivate var array: [UInt8] { unsafe Array(unsafeBytes) }
 }
 
 /// All that a decoder says of the bytes up to each cut in turn; what was not consumed is given again, as a connection does.
