@@ -49,7 +49,7 @@ struct ConfigurationTests {
         #expect(abs(leaf.notAfter - (now() + 30 * 86_400)) < 600)
         #expect(abs(leaf.notBefore - (now() - 86_400)) < 600)
         #expect(context.certificateExpiry == leaf.notAfter)
-        #expect(context.authorities.map(\.subject) == ["CN=mesh"])
+        #expect(context.trust?.certificates.map(\.subject) == ["CN=mesh"])
         let told = try Program.run("openssl", ["x509", "-in", cart.chain, "-noout", "-serial", "-fingerprint", "-sha256"]).output
         #expect(told.contains("serial=\(leaf.serial.uppercased())") || told.contains("serial=0\(leaf.serial.uppercased())"))
         #expect(told.replacing(":", with: "").contains(leaf.digest.uppercased()))

@@ -23,7 +23,7 @@ int copenssl_start(void) {
     return OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) == 1 ? 0 : -1;
 }
 
-static void put_reason(char *reason, size_t size) {
+void put_reason(char *reason, size_t size) {
     OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     const char *text = ERR_reason_error_string(ERR_peek_last_error());
     reason[0] = 0;
@@ -74,7 +74,7 @@ void copenssl_context_free(SSL_CTX *context) {
 }
 
 // Nobody is there to ask for a password.
-static int no_password(char *buffer, int size, int is_writing, void *was_asked) {
+int no_password(char *buffer, int size, int is_writing, void *was_asked) {
     (void)buffer, (void)size, (void)is_writing;
     *(int *)was_asked = 1;
     return -1;
@@ -139,54 +139,14 @@ int copenssl_context_set_certificate(
     return problem;
 }
 
-static int add_trust(X509_STORE *store, STACK_OF(X509_INFO) * found, STACK_OF(X509_NAME) * authorities, int *count) {
-    int has_lists = 0;
-    for (int i = 0; i < sk_X509_INFO_num(found); i++) {
-        const X509_INFO *item = sk_X509_INFO_value(found, i);
-        if (item->x509) {
-            if (X509_STORE_add_cert(store, item->x509) != 1) return COPENSSL_BAD_CERTIFICATE;
-            X509_NAME *name = X509_NAME_dup(X509_get_subject_name(item->x509));
-            if (!name || !sk_X509_NAME_push(authorities, name)) {
-                X509_NAME_free(name);
-                return COPENSSL_NO_MEMORY;
-            }
-            *count += 1;
-        }
-        if (item->crl) {
-            if (X509_STORE_add_crl(store, item->crl) != 1) return COPENSSL_BAD_REVOCATION_LIST;
-            has_lists = 1;
-        }
+int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct copenssl_trust *trust) {
+    SSL_CTX_set1_cert_store(context, trust->store);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (is_server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), verify_certificate);
+    if (!is_server || sk_X509_num(trust->certificates) > most_named_authorities) return COPENSSL_OK;
+    for (int i = 0; i < sk_X509_num(trust->certificates); i++) {
+        if (SSL_CTX_add_client_CA(context, sk_X509_value(trust->certificates, i)) != 1) return COPENSSL_NO_MEMORY;
     }
-    // An authority that is listed is trusted, a root or not: whoever wrote the bundle meant it.
-    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-    if (has_lists) X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-    return *count > 0 ? COPENSSL_OK : COPENSSL_NO_CERTIFICATE;
-}
-
-int copenssl_context_set_trust(
-    SSL_CTX *context, int is_server, const void *bundle, size_t bundle_count, int *count, char *reason, size_t reason_size) {
-    ERR_clear_error();
-    reason[0] = 0;
-    *count = 0;
-    int was_asked = 0;
-    BIO *bio = BIO_new_mem_buf(bundle, (int)bundle_count);
-    STACK_OF(X509_NAME) *authorities = sk_X509_NAME_new_null();
-    STACK_OF(X509_INFO) *found = bio ? PEM_X509_INFO_read_bio(bio, NULL, no_password, &was_asked) : NULL;
-    int problem = found && authorities ? add_trust(SSL_CTX_get_cert_store(context), found, authorities, count)
-                                       : COPENSSL_BAD_CERTIFICATE;
-    if (problem == COPENSSL_OK) {
-        SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (is_server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), verify_certificate);
-        if (is_server && *count <= most_named_authorities) {
-            SSL_CTX_set_client_CA_list(context, authorities);
-            authorities = NULL;
-        }
-    } else {
-        put_reason(reason, reason_size);
-    }
-    sk_X509_INFO_pop_free(found, X509_INFO_free);
-    sk_X509_NAME_pop_free(authorities, X509_NAME_free);
-    BIO_free(bio);
-    return problem;
+    return COPENSSL_OK;
 }
 
 int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count) {
@@ -222,13 +182,4 @@ X509 *copenssl_context_certificate(SSL_CTX *context, int index) {
     STACK_OF(X509) *chain = NULL;
     SSL_CTX_get0_chain_certs(context, &chain);
     return index <= sk_X509_num(chain) ? sk_X509_value(chain, index - 1) : NULL;
-}
-
-X509 *copenssl_context_authority(SSL_CTX *context, int index) {
-    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
-    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-        X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
-        if (certificate && index-- == 0) return certificate;
-    }
-    return NULL;
 }

@@ -16,6 +16,16 @@ struct policy {
     size_t protocols_count;
 };
 
+struct copenssl_trust {
+    X509_STORE *store;
+    STACK_OF(X509) * certificates;
+};
+
+// OpenSSL's words for the newest error of this thread; forgets all of them.
+void put_reason(char *reason, size_t size);
+// Instead of asking at the terminal.
+int no_password(char *buffer, int size, int is_writing, void *was_asked);
+
 // 0, or why none of the certificate's names will do. `found` gets a text of the names.
 int check_names(const X509 *certificate, const struct policy *policy, char *found, size_t size);
 int has_expired(const X509 *certificate);

@@ -13,7 +13,8 @@ public import ProxyConfig
     /// What it was read from, each once: whoever keeps the context up to date watches these.
     public let files: [String]
     /// Whether the other side must show a certificate that we trust.
-    public let verifiesPeer: Bool
+    public var verifiesPeer: Bool { trust != nil }
+    public let trust: TLSTrust?
     let isServer: Bool
     // OpenSSL guards the few parts that change with locks of its own; ours do not change after `init`.
     nonisolated(unsafe) let context: OpaquePointer
@@ -22,24 +23,27 @@ public import ProxyConfig
     ///
     /// - Parameters:
     ///   - now: seconds since 1970; a certificate must be valid then.
+    ///   - trusts: where contexts look for a trust that is parsed already.
     ///   - files: reads a file whole; what it throws is told as what was found.
     public static func server(
-        _ tls: DownstreamTLS, now: Int64, files: (String) throws -> [UInt8]
+        _ tls: DownstreamTLS, now: Int64, trusts: TLSTrustCache = TLSTrustCache(), files: (String) throws -> [UInt8]
     ) throws(TLSConfigurationError) -> TLSContext {
         try TLSContext(
-            isServer: true, certificate: tls.certificate, validation: tls.validation, protocols: tls.alpn, now: now, read: files)
+            isServer: true, certificate: tls.certificate, validation: tls.validation, protocols: tls.alpn, now: now, trusts: trusts,
+            read: files)
     }
 
     /// What connections to endpoints need. Names for SNI are given to each session.
     public static func client(
-        _ tls: UpstreamTLS, now: Int64, files: (String) throws -> [UInt8]
+        _ tls: UpstreamTLS, now: Int64, trusts: TLSTrustCache = TLSTrustCache(), files: (String) throws -> [UInt8]
     ) throws(TLSConfigurationError) -> TLSContext {
         try TLSContext(
-            isServer: false, certificate: tls.certificate, validation: tls.validation, protocols: tls.alpn, now: now, read: files)
+            isServer: false, certificate: tls.certificate, validation: tls.validation, protocols: tls.alpn, now: now, trusts: trusts,
+            read: files)
     }
 
     private init(
-        isServer: Bool, certificate: CertificateSource?, validation: TLSValidation?, protocols: [String], now: Int64,
+        isServer: Bool, certificate: CertificateSource?, validation: TLSValidation?, protocols: [String], now: Int64, trusts: TLSTrustCache,
         read: (String) throws -> [UInt8]
     ) throws(TLSConfigurationError) {
         guard copenssl_start() == 0, let context = unsafe copenssl_context_new(isServer ? 1 : 0) else {
@@ -48,7 +52,7 @@ public import ProxyConfig
         var builder = unsafe TLSContextBuilder(context: context, isServer: isServer)
         do {
             if let certificate { try builder.setCertificate(certificate, now: now, read) }
-            if let validation { try builder.setValidation(validation, read) }
+            if let validation { try builder.setValidation(validation, trusts, read) }
             try builder.setProtocols(protocols)
             builder.setIdentity()
         } catch {
@@ -59,7 +63,7 @@ public import ProxyConfig
         self.isServer = isServer
         certificates = builder.certificates
         files = builder.files
-        verifiesPeer = validation != nil
+        trust = builder.trust
     }
 
     deinit {
@@ -72,11 +76,4 @@ public import ProxyConfig
 
     /// When the first certificate of our chain ends.
     public var chainExpiry: Int64? { certificates.map(\.notAfter).min() }
-
-    /// The certificates that we trust, in no particular order. Read anew with each call.
-    public var authorities: [TLSCertificate] {
-        var found: [TLSCertificate] = []
-        while let next = unsafe copenssl_context_authority(context, CInt(found.count)) { unsafe found.append(TLSCertificate(next)) }
-        return found
-    }
 }

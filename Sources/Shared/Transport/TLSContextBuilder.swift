@@ -6,6 +6,7 @@ import ProxyConfig
 @safe struct TLSContextBuilder {
     private(set) var certificates: [TLSCertificate] = []
     private(set) var files: [String] = []
+    private(set) var trust: TLSTrust?
     private let context: OpaquePointer
     private let isServer: Bool
     /// Everything that decides who is let in: sessions are resumed only where it is the same.
@@ -49,7 +50,9 @@ import ProxyConfig
         identity += leaf.digest.utf8
     }
 
-    mutating func setValidation(_ validation: TLSValidation, _ read: (String) throws -> [UInt8]) throws(TLSConfigurationError) {
+    mutating func setValidation(
+        _ validation: TLSValidation, _ cache: TLSTrustCache, _ read: (String) throws -> [UInt8]
+    ) throws(TLSConfigurationError) {
         let path: String
         switch validation.trust {
         case .file(let file): path = file
@@ -57,20 +60,14 @@ import ProxyConfig
         case .unresolved(let arns): throw Self.unmapped(arns: arns, "the certificates of an authority")
         }
         let bundle = try load(path, expected: "the certificates that we trust", read)
-        var reason = [CChar](repeating: 0, count: 128)
-        var count: CInt = 0
-        switch Int(
-            unsafe copenssl_context_set_trust(context, isServer ? 1 : 0, bundle, bundle.count, &count, &reason, reason.count))
-        {
-        case COPENSSL_OK: break
-        case COPENSSL_NO_CERTIFICATE:
-            throw TLSConfigurationError(source: path, expected: "the certificates that we trust, in PEM", found: "none")
-        default:
-            throw TLSConfigurationError(
-                source: path, expected: "the certificates that we trust, in PEM", found: "what cannot be read: \(Self.words(reason))")
+        let digest = Self.digest(bundle)
+        let trust = try cache.trust(bundle: bundle, digest: digest, source: path)
+        guard unsafe copenssl_context_set_trust(context, isServer ? 1 : 0, trust.trust) == COPENSSL_OK else {
+            throw TLSConfigurationError(source: path, expected: "the certificates that we trust", found: "more than there is memory for")
         }
+        self.trust = trust
         identity.append(0)
-        identity += bundle
+        identity += digest
         for name in validation.subjectAlternativeNames {
             guard !name.isEmpty, !name.utf8.contains(0) else {
                 throw TLSConfigurationError(source: "subjectAlternativeNames", expected: "DNS names and URIs", found: "\"\(name)\"")
@@ -97,9 +94,14 @@ import ProxyConfig
     }
 
     func setIdentity() {
-        var digest = [UInt8](repeating: 0, count: 32)
-        unsafe copenssl_sha256(identity, identity.count, &digest)
+        let digest = Self.digest(identity)
         unsafe copenssl_context_set_identity(context, digest, digest.count)
+    }
+
+    private static func digest(_ bytes: [UInt8]) -> [UInt8] {
+        var digest = [UInt8](repeating: 0, count: 32)
+        unsafe copenssl_sha256(bytes, bytes.count, &digest)
+        return digest
     }
 
     // MARK: What can be wrong
@@ -132,7 +134,7 @@ import ProxyConfig
         }
     }
 
-    private static func words(_ reason: [CChar]) -> String {
+    static func words(_ reason: [CChar]) -> String {
         let bytes = reason.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
         return bytes.isEmpty ? "that OpenSSL refuses it" : String(decoding: bytes, as: UTF8.self)
     }

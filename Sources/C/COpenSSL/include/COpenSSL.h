@@ -13,6 +13,8 @@ typedef struct x509_st X509;
 
 // MARK: Contexts
 
+struct copenssl_trust;
+
 enum {
     COPENSSL_OK = 0,
     COPENSSL_NO_MEMORY,
@@ -38,10 +40,8 @@ void copenssl_context_free(SSL_CTX *context);
 int copenssl_context_set_certificate(
     SSL_CTX *context, const void *chain, size_t chain_count, const void *key, size_t key_count, char *reason, size_t reason_size);
 
-// What we trust, in PEM: certificates (also such that are no roots) and revocation lists. From here on the other side must show a
-// certificate. `count` gets the number of certificates.
-int copenssl_context_set_trust(
-    SSL_CTX *context, int is_server, const void *bundle, size_t bundle_count, int *count, char *reason, size_t reason_size);
+// From here on the other side must show a certificate of somebody whom we trust. The context shares it.
+int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct copenssl_trust *trust);
 
 // Adds a name of which one must stand in the other side's certificate: DNS or URI.
 int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count);
@@ -54,8 +54,15 @@ void copenssl_context_set_identity(SSL_CTX *context, const uint8_t *identity, si
 
 // Our own certificate (0) and its chain, borrowed; NULL behind the last.
 X509 *copenssl_context_certificate(SSL_CTX *context, int index);
-// The certificates that we trust, borrowed, in OpenSSL's order; NULL behind the last.
-X509 *copenssl_context_authority(SSL_CTX *context, int index);
+
+// MARK: Trust
+
+// Whom we trust, parsed: never changes, contexts of any thread share it.
+// From PEM: certificates (also such that are no roots) and revocation lists.
+int copenssl_trust_new(const void *bundle, size_t count, struct copenssl_trust **trust, char *reason, size_t reason_size);
+void copenssl_trust_free(struct copenssl_trust *trust);
+// The certificates, borrowed, in the order of the bundle; NULL behind the last.
+X509 *copenssl_trust_certificate(const struct copenssl_trust *trust, int index);
 
 // MARK: Certificates
 
