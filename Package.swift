@@ -71,7 +71,8 @@ let package = Package(
         dataPlane(
             "Proxy",
             [
-                "HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ConfigText",
+                "HTTP1", "HTTP2", "HTTP", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire",
+                "ConfigText",
                 "ProxyConfig", "Base",
             ]),
         .executableTarget(

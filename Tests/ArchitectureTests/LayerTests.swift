@@ -24,7 +24,8 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     (
         "Proxy", "DataPlane",
         [
-            "HTTP1", "HTTP", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire", "ConfigText",
+            "HTTP1", "HTTP2", "HTTP", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire",
+            "ConfigText",
             "ProxyConfig", "Base", "Glibc", "Synchronization",
         ]
     ),

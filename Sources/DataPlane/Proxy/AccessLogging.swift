@@ -2,13 +2,17 @@ import Base
 import HTTP
 import Reactor
 import Telemetry
+import Transport
 
-extension HTTP1Downstream {
-    /// What a log record says of the connection.
+extension DownstreamConnection {
+    /// What a log record says of a caller's connection.
     func describe(_ record: inout AccessRecord) {
         record.downstreamRemoteAddress = peer
         record.downstreamDirectRemoteAddress = peer
         record.downstreamLocalAddress = local
+        guard let tls else { return }
+        record.requestedServerName = tls.serverName.map { Array($0.utf8) } ?? []
+        record.downstreamPeerURISAN = identity.map { Array($0.uriSANs.joined(separator: ",").utf8) } ?? []
     }
 }
 
@@ -25,9 +29,7 @@ extension TCPDownstream {
         record.upstreamHost = host?.shared.address
         record.upstreamCluster = cluster?.nameBytes ?? []
         record.attempts = host == nil ? 0 : 1
-        record.downstreamRemoteAddress = peer
-        record.downstreamDirectRemoteAddress = peer
-        record.downstreamLocalAddress = Socket.localAddress(descriptor)
+        describe(&record)
         filter.logs.append(record)
     }
 }

@@ -1,10 +1,18 @@
 import Base
 import Reactor
+import Transport
 
-/// A TCP connection of either side: what could not be written yet, and whether more may be read.
+/// Why a connection did not come to be.
+enum OpenFailure {
+    case system(SystemError)
+    case tls(TLSError)
+}
+
+/// A TCP connection of either side, with or without TLS: what could not be written yet, and whether more may be read.
 ///
 /// Events come edge-triggered. A connection is read until it is drained or until the side that its bytes go to cannot take more; then
 /// `readReady` remembers that there is more, and `resumeReading` goes on without asking epoll. An idle connection owns no buffer.
+/// Subclasses see plaintext only; `output` is plaintext too, sealed when it is written, so that many small pieces share a record.
 class Connection: EventSource {
     /// The worker outlives all its connections.
     @safe final unowned(unsafe) let worker: Worker
@@ -21,11 +29,16 @@ class Connection: EventSource {
     final private var endIsNear = false
     /// The other side has sent its last byte, and we have seen it.
     final private(set) var sawEnd = false
+    /// The end came without close_notify: what has no other end of its own may be half of it (RFC 8446 section 6.1).
+    final private(set) var wasTruncated = false
     final private var finishWhenFlushed = false
     final private(set) var sentEnd = false
+    final private var saidGoodbye = false
+    final private var isClosing = false
     final var isConnecting = false
-    /// Its place in the listener's list.
-    final var listIndex = 0
+    /// Set before the handshake begins; nil = plaintext.
+    final private(set) var tls: TLSSession?
+    final private(set) var isHandshaking = false
 
     final var bytesRead: UInt64 = 0
     final var bytesWritten: UInt64 = 0
@@ -54,8 +67,10 @@ class Connection: EventSource {
     func failed(_ error: SystemError) {}
     /// Everything that was held back has been written.
     func drained() {}
-    /// `connect` came to an end: nil = connected.
-    func connectFinished(_ error: SystemError?) {}
+    /// The connection is open, its TLS handshake included, or will never be.
+    func opened(_ failure: OpenFailure?) {}
+    /// TLS broke after the handshake.
+    func failed(_ error: TLSError) { failed(SystemError.brokenProtocol) }
 
     // MARK: Reading
 
@@ -63,7 +78,7 @@ class Connection: EventSource {
         if isConnecting {
             guard !readiness.isDisjoint(with: [.writable, .hangup, .error]) else { return }
             isConnecting = false
-            connectFinished(Socket.pendingError(descriptor))
+            if let error = Socket.pendingError(descriptor) { opened(.system(error)) } else { connected() }
             guard !isClosed else { return }
         }
         if isWriteBlocked, readiness.contains(.writable) {
@@ -90,17 +105,119 @@ class Connection: EventSource {
                 isBulk = count == room.count
                 if !isBulk, !endIsNear { readReady = false }
                 bytesRead &+= UInt64(count)
-                unsafe received(UnsafeRawBufferPointer(rebasing: room[..<count]))
+                let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
+                if tls == nil { unsafe received(bytes) } else { unsafe decrypt(bytes) }
             case .wouldBlock:
                 readReady = false
             case .end:
                 sawEnd = true
-                receivedEnd()
+                inputEnded()
             case .failed(let error):
                 readReady = false
-                failed(error)
+                if isHandshaking { opened(.system(error)) } else { failed(error) }
             }
         }
+    }
+
+    // MARK: TLS
+
+    /// The TCP connection stands: go on to TLS, if there is to be any. Call it too where `connect` was done at once.
+    final func connected() {
+        guard tls != nil else { return opened(nil) }
+        advanceHandshake()
+    }
+
+    /// Everything from here on is TLS; the handshake begins with `connected`, or with the other side's first bytes.
+    final func useTLS(_ session: TLSSession) {
+        tls = session
+        isHandshaking = true
+    }
+
+    /// The first bytes that were read before TLS was known to be what they are.
+    final func beginTLS(with bytes: UnsafeRawBufferPointer) {
+        unsafe decrypt(bytes)
+    }
+
+    private func advanceHandshake() {
+        guard let tls else { return }
+        let result = tls.handshake()
+        writeSealed(tls)
+        switch result {
+        case .needMore: break
+        case .failed(let error): opened(.tls(error))
+        case .done:
+            isHandshaking = false
+            opened(nil)
+            if !isClosed { flush() }
+        }
+    }
+
+    /// All of `bytes` is taken, even when reading is paused meanwhile: at most one read more than asked for.
+    private func decrypt(_ bytes: UnsafeRawBufferPointer) {
+        guard let tls else { return }
+        unsafe tls.feed(bytes)
+        if isHandshaking {
+            advanceHandshake()
+            guard !isHandshaking, !isClosed else { return }
+        }
+        deliverPlaintext()
+    }
+
+    /// Hands on what `feed` was given. Records are gathered to one piece, as far as the scratch buffer goes.
+    final func deliverPlaintext() {
+        guard let tls else { return }
+        var result = TLSSession.ReadResult.needMore
+        repeat {
+            let room = unsafe worker.plaintext
+            var filled = 0
+            while filled < room.count {
+                result = unsafe tls.read(into: UnsafeMutableRawBufferPointer(rebasing: room[filled...]))
+                guard case .bytes(let count) = result else { break }
+                filled += count
+            }
+            if filled > 0 { unsafe received(UnsafeRawBufferPointer(rebasing: room[..<filled])) }
+            guard !isClosed else { return }
+        } while result.hasBytes
+        switch result {
+        case .needMore, .bytes: if !tls.outgoing.isEmpty { flush() }
+        case .end:
+            sawEnd = true
+            receivedEnd()
+        case .failed(let error):
+            writeSealed(tls)
+            failed(error)
+        }
+    }
+
+    /// FIN. Under TLS somebody may have forged it, unless close_notify came before.
+    private func inputEnded() {
+        guard let tls, let error = tls.inputEnded() else { return receivedEnd() }
+        if isHandshaking { return opened(.tls(error)) }
+        wasTruncated = true
+        receivedEnd()
+    }
+
+    /// Writes what is sealed.
+    private func writeSealed(_ tls: TLSSession) {
+        guard !isWriteBlocked, !isConnecting, !isClosed, !tls.outgoing.isEmpty else { return }
+        let sealed = tls.outgoing.count
+        switch unsafe Socket.write(descriptor, tls.outgoing.unsafeBytes) {
+        case .bytes(let count):
+            bytesWritten &+= UInt64(count)
+            tls.outgoing.consume(count)
+            isWriteBlocked = count < sealed
+        case .wouldBlock, .end:
+            isWriteBlocked = true
+        case .failed(let error):
+            tls.outgoing.removeAll()
+            if isHandshaking { opened(.system(error)) } else { failed(error) }
+        }
+    }
+
+    private func seal(_ tls: TLSSession, _ bytes: UnsafeRawBufferPointer) {
+        guard unsafe !bytes.isEmpty else { return }
+        if tls.outgoing.allocatedBytes == 0 { tls.outgoing = worker.buffers.take() }
+        unsafe tls.write(bytes)
     }
 
     final func pauseReading() {
@@ -124,7 +241,7 @@ class Connection: EventSource {
 
     /// Sends a piece of body behind what is gathered. Large pieces are written where they lie, with `suffix` behind them, in one call.
     final func send(_ piece: UnsafeRawBufferPointer, suffix: StaticString = "") {
-        let mustGather = isWriteBlocked || isConnecting || piece.count < Self.copyLimit
+        let mustGather = isWriteBlocked || isConnecting || isHandshaking || piece.count < Self.copyLimit
         if mustGather {
             prepareOutput()
             unsafe output.append(copying: piece)
@@ -132,6 +249,13 @@ class Connection: EventSource {
             return
         }
         let tail = unsafe UnsafeRawBufferPointer(start: suffix.utf8Start, count: suffix.utf8CodeUnitCount)
+        if let tls {
+            unsafe seal(tls, output.unsafeBytes)
+            output.removeAll()
+            unsafe seal(tls, piece)
+            unsafe seal(tls, tail)
+            return writeSealed(tls)
+        }
         let written: Int
         switch unsafe Socket.write(descriptor, output.unsafeBytes, piece, tail) {
         case .bytes(let count): written = count
@@ -154,7 +278,13 @@ class Connection: EventSource {
     /// Writes what is gathered.
     final func flush() {
         guard !isWriteBlocked, !isConnecting, !isClosed else { return }
-        if !output.isEmpty {
+        if let tls {
+            guard !isHandshaking else { return writeSealed(tls) }
+            unsafe seal(tls, output.unsafeBytes)
+            output.removeAll()
+            writeSealed(tls)
+            guard !isWriteBlocked, !isClosed else { return }
+        } else if !output.isEmpty {
             let gathered = output.count
             switch unsafe Socket.write(descriptor, output.unsafeBytes) {
             case .bytes(let count):
@@ -170,21 +300,40 @@ class Connection: EventSource {
         }
         returnOutput()
         if finishWhenFlushed, !sentEnd {
+            if let tls { sayGoodbye(tls) }
+            guard !isWriteBlocked, !isClosed else { return }
             sentEnd = true
             Socket.shutdownWrite(descriptor)
         }
         drained()
     }
 
-    private func returnOutput() {
-        guard output.allocatedBytes > 0 else { return }
-        var emptied = ByteBuffer()
-        swap(&emptied, &output)
-        worker.buffers.give(emptied)
+    /// close_notify, once: the other side can tell the end from a cut (RFC 8446 section 6.1).
+    private func sayGoodbye(_ tls: TLSSession) {
+        guard !saidGoodbye else { return }
+        saidGoodbye = true
+        tls.finishWriting()
+        writeSealed(tls)
     }
 
+    private func returnOutput() {
+        if output.allocatedBytes > 0 {
+            var emptied = ByteBuffer()
+            swap(&emptied, &output)
+            worker.buffers.give(emptied)
+        }
+        if let tls, tls.outgoing.allocatedBytes > 0 {
+            var emptied = ByteBuffer()
+            swap(&emptied, &tls.outgoing)
+            worker.buffers.give(emptied)
+        }
+    }
+
+    /// Something of what was sent has not left yet.
+    final var hasOutput: Bool { !output.isEmpty || tls.map { !$0.outgoing.isEmpty } ?? false }
+
     /// The destination cannot take more now: its source should not be read.
-    final var isCongested: Bool { isWriteBlocked || (isConnecting && !output.isEmpty) }
+    final var isCongested: Bool { isWriteBlocked || ((isConnecting || isHandshaking) && !output.isEmpty) }
 
     /// Sends FIN once everything is written.
     final func finishWriting() {
@@ -192,14 +341,48 @@ class Connection: EventSource {
         flush()
     }
 
+    /// Takes the place of another connection object: its socket and its TLS are this one's now. `start` goes on reading.
+    final func takeOver(from other: Connection) {
+        worker.loop.replace(other, with: self)
+        bytesRead = other.bytesRead
+        bytesWritten = other.bytesWritten
+        readReady = other.readReady
+        endIsNear = other.endIsNear
+        isWriteBlocked = other.isWriteBlocked
+        tls = other.tls
+        other.tls = nil
+    }
+
+    /// - Parameter bytes: read already and not looked at, plaintext.
+    final func start(with bytes: UnsafeRawBufferPointer) {
+        if unsafe !bytes.isEmpty { unsafe received(bytes) }
+        start()
+    }
+
+    final func start() {
+        if !isClosed { deliverPlaintext() }
+        if !isClosed { pump() }
+    }
+
     // MARK: Closing
 
     /// Closes now; what is not yet written is lost. `reset`: with RST, so that a cut message is not taken for a whole one.
     func close(reset: Bool = false) {
         guard !isClosed else { return }
-        if reset { Socket.resetOnClose(descriptor) }
+        if reset {
+            Socket.resetOnClose(descriptor)
+        } else if let tls, tls.isEstablished, !isWriteBlocked, !isClosing {
+            isClosing = true  // The write may fail, and ask for the close that is under way.
+            sayGoodbye(tls)
+        }
         returnOutput()
         output.removeAll()
         worker.loop.close(self)
+    }
+}
+
+extension TLSSession.ReadResult {
+    fileprivate var hasBytes: Bool {
+        if case .bytes = self { true } else { false }
     }
 }

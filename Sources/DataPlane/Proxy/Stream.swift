@@ -11,7 +11,7 @@ import Telemetry
 ///
 /// `begin` → `requestHeadReceived` (route, pick, lease, encode) → `requestBody`, `requestEnded` → `responseHeadReceived` →
 /// `responseBody`, `responseEnded` → `finish`. It knows neither codec nor socket: both sides tell it what happened, and it tells them
-/// what to do. What goes wrong on the way ends in exactly one of `reply` (nothing was sent yet) or `downstream.close(reset:)`.
+/// what to do. What goes wrong on the way ends in exactly one of `reply` (nothing was sent yet) or `downstream.cut`.
 final class Stream: Timed {
     private enum Attempt {
         case none
@@ -20,15 +20,16 @@ final class Stream: Timed {
         case over
     }
 
-    let requestHead = Head()
-    let requestTrailers = Head()
-    let responseHead = Head()
-    let responseTrailers = Head()
+    // HTTP/1 decodes into them; HTTP/2 has heads of its own and exchanges them.
+    var requestHead = Head()
+    var requestTrailers = Head()
+    var responseHead = Head()
+    var responseTrailers = Head()
 
     /// Set from `begin` to `finish`.
     private(set) var filter: WorkerHTTPFilter! = nil
-    private var downstream: HTTP1Downstream?
-    private var upstream: HTTP1Upstream?
+    private var downstream: (any DownstreamSide)?
+    private var upstream: (any UpstreamSide)?
     @safe private unowned(unsafe) let worker: Worker
 
     private var route: CompiledRoute?
@@ -36,11 +37,16 @@ final class Stream: Timed {
     private var cluster: WorkerCluster?
     private var host: WorkerHost?
     private var pickIsCounted = false
-    /// While the destination of the request is looked up (ORIGINAL_DST), with the piece of body that came meanwhile: at most one read.
-    private var waiter: DestinationWaiter?
+    /// While the destination of the request is looked up (ORIGINAL_DST), or the protocol of its connection is negotiated.
+    private var waiter: StreamWaiter?
+    /// Body that came while the stream waited, and what an endpoint may refuse unprocessed: kept until it answers.
     private var heldBody = ByteBuffer()
+    /// `heldBody` is all of the body so far.
+    private var holdsBody = true
+    private static let maxHeldBody = 64 * 1024
 
     private var requestFraming = Framing.none
+    private var isGRPC = false
     private var isUpgrade = false
     private var isTunnel = false
     private var requestIsComplete = false
@@ -52,6 +58,7 @@ final class Stream: Timed {
     private var attempt = Attempt.none
     private var attempts = 0
     private var raceWasRetried = false
+    private var refusals = 0
     private var tunnelEnds = 0
 
     private(set) var started = Instant.never
@@ -64,7 +71,7 @@ final class Stream: Timed {
     private var responseBytes: UInt64 = 0
     private var flags: ResponseFlags = []
     private var details: StaticString = "via_upstream"
-    private var failureText: StaticString = ""
+    private var transportFailure = LogText.none
 
     init(worker: Worker) {
         self.worker = worker
@@ -72,7 +79,7 @@ final class Stream: Timed {
 
     // MARK: A request begins
 
-    func begin(downstream: HTTP1Downstream, filter: WorkerHTTPFilter, now: Instant) {
+    func begin(downstream: any DownstreamSide, filter: WorkerHTTPFilter, now: Instant) {
         self.downstream = downstream
         self.filter = filter
         requestHead.removeAll()
@@ -80,6 +87,8 @@ final class Stream: Timed {
         responseHead.removeAll()
         responseTrailers.removeAll()
         requestFraming = .none
+        holdsBody = true
+        isGRPC = false
         isUpgrade = false
         isTunnel = false
         requestIsComplete = false
@@ -91,6 +100,7 @@ final class Stream: Timed {
         attempt = .none
         attempts = 0
         raceWasRetried = false
+        refusals = 0
         tunnelEnds = 0
         started = now
         lastActivity = now
@@ -101,9 +111,8 @@ final class Stream: Timed {
         responseBytes = 0
         flags = []
         details = "via_upstream"
-        failureText = ""
+        transportFailure = .none
         filter.stats.downstreamRqTotal.increment()
-        filter.stats.downstreamRqHTTP1Total.increment()
         filter.stats.downstreamRqActive.increment()
     }
 
@@ -112,7 +121,8 @@ final class Stream: Timed {
         guard let downstream else { return }
         requestFraming = downstream.requestFraming
         isUpgrade = downstream.wantsUpgrade && filter.allowsUpgrade(requestHead)
-        filter.sanitize(requestHead, peer: downstream.peer, now: worker.loop.now, random: &worker.random)
+        isGRPC = GRPC.isGRPC(requestHead)
+        filter.sanitize(requestHead, from: downstream.connection, random: &worker.random)
         do {
             try PathNormalizer.normalize(requestHead)
         } catch {
@@ -149,7 +159,8 @@ final class Stream: Timed {
         } catch {
             return reply(status: 400, flags: [], details: error.details, body: "the route's rewrite does not fit this path")
         }
-        if let idle = route.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
+        if isGRPC, let timeout = GRPC.timeout(of: requestHead) { requestDeadline = started + timeout }
+        armDeadline()
         startAttempt()
     }
 
@@ -185,19 +196,27 @@ final class Stream: Timed {
             // HTTP/1.0 needs no Host; HTTP/1.1, which the endpoint gets, does.
             CompiledRoute.replaceAuthority(requestHead, with: Array(host.shared.label.utf8))
         }
+        if requestDeadline != .never, isGRPC {
+            requestHead.setGRPCTimeout(max(.zero, requestDeadline - worker.loop.now))
+        }
         do {
             // A request that cannot be sent twice takes the trouble to look whether the connection still lives (the keep-alive race).
             // Whoever lost the race once starts on a connection of its own: there is no second free try.
-            let upstream = try host.lease(mustBeNew: raceWasRetried, mustBeAlive: !isRepeatable)
-            self.upstream = upstream
-            upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
-            if !heldBody.isEmpty { sendHeldBody(upstream) }
-            if requestIsComplete { forwardRequestEnd() }
+            switch try host.lease(for: self, mustBeNew: raceWasRetried, mustBeAlive: !isRepeatable) {
+            case .ready(let upstream): send(on: upstream)
+            case .wait(let waiter): self.waiter = waiter
+            }
         } catch {
-            cluster.stats.upstreamCxConnectFail.increment()
-            host.stats.cxConnectFail.increment()
+            host.openFailed(.system(error))
             upstreamFailed(.connect(error), on: nil)
         }
+    }
+
+    private func send(on upstream: any UpstreamSide) {
+        self.upstream = upstream
+        upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
+        if !heldBody.isEmpty { sendHeldBody(upstream) }
+        if requestIsComplete { forwardRequestEnd() }
     }
 
     /// The lookup of the request's destination brought an endpoint.
@@ -213,17 +232,49 @@ final class Stream: Timed {
         reply(status: error.status, flags: error.flags, details: error.details, body: error.text)
     }
 
-    private func stopWaiting() {
-        guard waiter != nil || !heldBody.isEmpty else { return }
-        waiter?.cancel()
+    /// The connection that the stream waited for knows its protocol.
+    func connectionIsReady(_ upstream: any UpstreamSide) {
         waiter = nil
-        heldBody.release()
+        send(on: upstream)
+        self.upstream?.flush()
     }
 
-    private func sendHeldBody(_ upstream: HTTP1Upstream) {
+    func waitsAgain(_ waiter: StreamWaiter) {
+        self.waiter = waiter
+    }
+
+    func connectionFailed(_ failure: UpstreamFailure) {
+        waiter = nil
+        upstreamFailed(failure, on: nil)
+    }
+
+    private func stopWaiting() {
+        waiter?.cancel()
+        waiter = nil
+        releaseHeldBody()
+    }
+
+    private func hold(_ piece: UnsafeRawBufferPointer) {
+        if heldBody.allocatedBytes == 0 { heldBody = worker.buffers.take() }
+        unsafe heldBody.append(copying: piece)
+    }
+
+    private func releaseHeldBody() {
+        guard heldBody.allocatedBytes > 0 else { return }
+        var buffer = ByteBuffer()
+        swap(&buffer, &heldBody)
+        worker.buffers.give(buffer)
+    }
+
+    private func sendHeldBody(_ upstream: any UpstreamSide) {
         unsafe upstream.sendBody(heldBody.unsafeBytes)
-        heldBody.release()
+        if !upstream.mayRefuseUnprocessed { stopHoldingBody() }
         if !upstream.isCongested, !requestIsComplete { downstream?.resumeReading() }
+    }
+
+    private func stopHoldingBody() {
+        holdsBody = false
+        releaseHeldBody()
     }
 
     /// Sending it again has no further effect, and we still have all of it (RFC 9110 section 9.2.2).
@@ -239,11 +290,18 @@ final class Stream: Timed {
         requestBytes &+= UInt64(piece.count)
         lastActivity = worker.loop.now
         if waiter != nil {
-            unsafe heldBody.append(copying: piece)
+            unsafe hold(piece)
             downstream?.pauseReading()
             return
         }
         guard let upstream else { return }  // Answered already: the rest of the request is read and thrown away.
+        if holdsBody {
+            if upstream.mayRefuseUnprocessed, !hasResponseStarted, heldBody.count + piece.count <= Self.maxHeldBody {
+                unsafe hold(piece)
+            } else {
+                stopHoldingBody()
+            }
+        }
         unsafe upstream.sendBody(piece)
         if upstream.isCongested {
             downstream?.pauseReading()
@@ -256,7 +314,7 @@ final class Stream: Timed {
         requestEndedAt = worker.loop.now
         lastActivity = worker.loop.now
         if let timeout = route?.timeout, !isUpgrade, !responseIsComplete {
-            requestDeadline = worker.loop.now + timeout
+            requestDeadline = min(requestDeadline, worker.loop.now + timeout)
             armDeadline()
         }
         if upstream != nil {
@@ -281,7 +339,7 @@ final class Stream: Timed {
     // MARK: The response
 
     func interimReceived() {
-        guard let downstream, requestHead.minorVersion > 0 else { return }  // HTTP/1.0 knows no 1xx.
+        guard let downstream, requestHead.minorVersion > 0 || requestHead.isHTTP2 else { return }  // HTTP/1.0 knows no 1xx.
         if responseHead.status == 100 { hasSentContinue = true }
         lastActivity = worker.loop.now
         downstream.sendInterim(responseHead)
@@ -293,6 +351,7 @@ final class Stream: Timed {
         hasResponseStarted = true
         responseStartedAt = worker.loop.now
         lastActivity = responseStartedAt
+        if holdsBody { stopHoldingBody() }
         if !requestIsComplete { filter.stats.downstreamRqResponseBeforeRqComplete.increment() }
         cluster.stats.upstreamRq.record(responseHead.status)
         responseHead.setDecimal(
@@ -319,7 +378,8 @@ final class Stream: Timed {
 
     func responseEnded() {
         responseIsComplete = true
-        endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status)))
+        let grpcStatus = isGRPC ? GRPC.status(in: responseTrailers) ?? GRPC.status(in: responseHead) : nil
+        endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status), grpcStatus: grpcStatus))
         downstream?.endResponse(trailers: responseTrailers)
         downstream?.flush()
         // Who was told the end of it before "100 Continue" need not send the body, nor anything else: do not wait for it.
@@ -353,9 +413,9 @@ final class Stream: Timed {
         unsafe relay(bytes, from: upstream, to: downstream)
     }
 
-    private func relay(_ bytes: UnsafeRawBufferPointer, from source: Connection, to destination: Connection) {
+    private func relay(_ bytes: UnsafeRawBufferPointer, from source: any StreamSide, to destination: any StreamSide) {
         lastActivity = worker.loop.now
-        unsafe destination.send(bytes)
+        unsafe destination.sendTunnelled(bytes)
         destination.flush()
         if destination.isCongested { source.pauseReading() }
     }
@@ -372,7 +432,7 @@ final class Stream: Timed {
 
     // MARK: What goes wrong
 
-    func upstreamFailed(_ failure: UpstreamFailure, on connection: HTTP1Upstream?) {
+    func upstreamFailed(_ failure: UpstreamFailure, on side: (any UpstreamSide)?) {
         upstream = nil
         guard !isOver else { return }
         if isTunnel {
@@ -385,51 +445,47 @@ final class Stream: Timed {
             if !requestIsComplete { downstream?.resumeReading() }
             return finishIfDone()
         }
-        if case .closed(_, beforeAnyByte: true) = failure, let connection, connection.wasReused, !hasResponseStarted {
-            // The endpoint had closed the idle connection before our request came: its fault least of all.
-            if isRepeatable, !raceWasRetried {
-                raceWasRetried = true
-                leaveHost()
-                attempt = .over
-                cluster?.stats.upstreamRqRetryKeepAliveRace.increment()
-                startAttempt()
-                upstream?.flush()
-                return
-            }
-            flags.insert(.keepAliveRace)
-        }
-        switch failure {
-        case .connect(let error):
-            // Without a descriptor for it the endpoint was never asked: no fault of its own.
-            endAttempt(error.isExhaustion ? .overloadLocal : .connectFailure)
-            flags.insert(.upstreamConnectionFailure)
-            fail(
-                status: 503, details: "upstream_reset_before_response_started{connection_failure}",
-                body: "upstream connect error: \(host.map { "\($0.shared.address)" } ?? "-"): \(error)")
-        case .connectTimeout:
-            endAttempt(.connectTimeout)
-            flags.insert(.upstreamConnectionFailure)
-            fail(
-                status: 503, details: "upstream_reset_before_response_started{connection_timeout}",
-                body: "upstream connect timeout: \(host.map { "\($0.shared.address)" } ?? "-")")
-        case .closed(let error, _):
-            endAttempt(.resetRemote)
-            cluster?.stats.upstreamRqRxReset.increment()
-            flags.insert(.upstreamConnectionTermination)
-            fail(
-                status: 503,
-                details: hasResponseStarted
-                    ? "upstream_reset_after_response_started{connection_termination}"
-                    : "upstream_reset_before_response_started{connection_termination}",
-                body: "upstream closed the connection before its response\(error.map { ": \($0)" } ?? "")")
-        case .malformed(let error):
-            endAttempt(.resetLocal)
-            flags.insert(.upstreamProtocolError)
-            fail(
-                status: 502, details: hasResponseStarted ? "upstream_reset_after_response_started{protocol_error}" : error.details,
-                body: "upstream sent a malformed response: \(error.details)")
-        }
+        if retriesForFree(failure, on: side) { return }
+        endAttempt(failure.outcome)
+        flags.insert(failure.flag)
+        if failure.isReset { cluster?.stats.upstreamRqRxReset.increment() }
+        transportFailure = failure.transportReason
+        fail(
+            status: failure.status, details: hasResponseStarted ? failure.detailsAfterResponse : failure.details,
+            body: failure.text(host: host?.shared.address))
     }
+
+    /// A request that the endpoint has certainly not looked at is sent again, once for each reason: that is no retry of the route's policy.
+    private func retriesForFree(_ failure: UpstreamFailure, on side: (any UpstreamSide)?) -> Bool {
+        guard !hasResponseStarted else { return false }
+        switch failure {
+        case .closed(_, beforeAnyByte: true) where side?.wasReused == true,
+            .tlsBroken(_, beforeAnyByte: true) where side?.wasReused == true:
+            // The endpoint had closed the idle connection before our request came: its fault least of all.
+            guard isRepeatable, !raceWasRetried else {
+                flags.insert(.keepAliveRace)
+                return false
+            }
+            raceWasRetried = true
+            attempt = .over
+            leaveHost()
+            cluster?.stats.upstreamRqRetryKeepAliveRace.increment()
+        case .unprocessed:
+            guard holdsBody, refusals < Self.maxRefusals else { return false }
+            refusals += 1
+            endAttempt(failure.outcome)
+            cluster?.stats.upstreamRqRetryUnprocessed.increment()
+        default:
+            return false
+        }
+        requestIsForwarded = false
+        startAttempt()
+        upstream?.flush()
+        return true
+    }
+
+    /// An endpoint that refuses again and again must not keep a request circling.
+    private static let maxRefusals = 3
 
     /// Answers if nothing was sent yet; else cuts the response so that nobody takes it for a whole one.
     private func fail(status: Int, details: StaticString, body: String) {
@@ -445,7 +501,7 @@ final class Stream: Timed {
         guard let downstream else { return }
         downstream.flush()
         self.downstream = nil
-        downstream.close(reset: true)
+        downstream.cut()
         finish()
     }
 
@@ -456,7 +512,7 @@ final class Stream: Timed {
         self.details = details
         filter.stats.downstreamRqRxReset.increment()
         self.downstream = nil
-        downstream.close()
+        downstream.abandon()
         if attempt == .underWay {
             cluster?.stats.upstreamRqCancelled.increment()
             endAttempt(isTunnel ? .ok : .clientCancel(after: worker.loop.now - attemptStarted))
@@ -484,8 +540,13 @@ final class Stream: Timed {
         responseIsComplete = true
         responseStartedAt = worker.loop.now
         responseHead.removeAll()
-        responseHead.status = status
-        responseHead.append(name: "content-type", value: "text/plain; charset=utf-8".utf8, known: .contentType)
+        let body = isGRPC ? [] : text
+        if isGRPC {
+            responseHead.makeGRPCReply(status: GRPC.status(ofLocalReply: status, flags: self.flags), message: text)
+        } else {
+            responseHead.status = status
+            responseHead.append(name: "content-type", value: "text/plain; charset=utf-8".utf8, known: .contentType)
+        }
         responseHead.append(name: "server", value: "outrigger".utf8, known: .server)
         if worker.exposesReplyDetails {
             responseHead.append(name: "x-outrigger-details", value: "\(self.flags) \(details)".utf8, known: .outriggerDetails)
@@ -493,9 +554,11 @@ final class Stream: Timed {
         // What is left of the request would have to be read before the connection could carry another: close instead, politely.
         let isWhole = requestIsComplete || (requestFraming == .none && !downstream.isInHead)
         if !isWhole { downstream.abandonKeepAlive() }
-        downstream.sendHead(responseHead, framing: .length(Int64(text.count)), isUpgrade: false, requestHead: requestHead)
-        if requestHead.method != .head { unsafe text.withUnsafeBytes { unsafe downstream.sendBody($0) } }
-        responseBytes = UInt64(text.count)
+        let hasBody = !body.isEmpty && requestHead.method != .head
+        downstream.sendHead(responseHead, framing: .length(Int64(body.count)), isUpgrade: false, requestHead: requestHead)
+        if hasBody { unsafe body.withUnsafeBytes { unsafe downstream.sendBody($0) } }
+        downstream.endResponse(trailers: responseTrailers)
+        responseBytes = UInt64(hasBody ? body.count : 0)
         worker.loop.setDeadline(self, .never)
         // A request without a body is whole with its head; the decoder is about to say so.
         if requestIsComplete || !isWhole { finish() }
@@ -561,7 +624,7 @@ final class Stream: Timed {
         guard !isOver, responseIsComplete else { return }
         // The answer came before the end of the request: go on forwarding, for the caller is still writing and the endpoint may read.
         guard requestIsComplete else { return }
-        if let upstream, requestIsForwarded, !upstream.output.isEmpty { return }
+        if let upstream, requestIsForwarded, upstream.hasUnsentOutput { return }
         finish()
     }
 
@@ -589,7 +652,7 @@ final class Stream: Timed {
         } else {
             filter.unrouted.record(status: status, flags: flags, nanoseconds: duration.count)
         }
-        if filter.hasAccessLogs { log(duration: duration) }
+        if filter.hasAccessLogs { filter.logs.append(accessRecord(duration: duration)) }
         let downstream = downstream
         self.downstream = nil
         route = nil
@@ -600,17 +663,18 @@ final class Stream: Timed {
         downstream?.streamFinished()
     }
 
-    /// Writes the request's line to the listener's access logs.
-    private func log(duration: Nanoseconds) {
+    /// What the request's line in the access logs says.
+    private func accessRecord(duration: Nanoseconds) -> AccessRecord {
         var record = AccessRecord()
         record.startTime = Clock.realtime() - duration.count
         record.request = requestHead
         record.response = hasResponseStarted ? responseHead : nil
         record.trailers = responseTrailers
-        record.protocolVersion = requestHead.minorVersion == 0 ? .http10 : .http11
+        record.protocolVersion = requestHead.isHTTP2 ? .http2 : requestHead.minorVersion == 0 ? .http10 : .http11
         record.status = hasResponseStarted ? responseHead.status : 0
         record.flags = flags
         record.details = .literal(details)
+        record.upstreamTransportFailureReason = transportFailure
         record.bytesReceived = Int(requestBytes)
         record.bytesSent = Int(responseBytes)
         record.duration = duration.count
@@ -620,7 +684,7 @@ final class Stream: Timed {
         record.upstreamCluster = cluster?.nameBytes ?? []
         record.attempts = attempts
         if let route { record.routeName = Array(route.name.utf8) }
-        downstream?.describe(&record)
-        filter.logs.append(record)
+        downstream?.connection.describe(&record)
+        return record
     }
 }

@@ -252,6 +252,9 @@ final class Supervisor {
             }
         case .outlierEvent:
             writeOutlierEvents()
+        case .refusal(let refusal):
+            let more = refusal.unreported == 0 ? "" : " (\(refusal.unreported) more were not written)"
+            log.warning("listener", "\(refusal.listener): \(refusal.peer): \(refusal.reason)\(more)")
         case .destination(let destination, let cluster, let worker):
             destinations.wanted(destination, cluster: cluster, worker: worker)
         }

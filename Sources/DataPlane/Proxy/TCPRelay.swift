@@ -25,11 +25,8 @@ final class WorkerTCPFilter {
 
 /// A caller's connection that is passed on byte for byte. Either side may finish writing while the other goes on (half-close); both
 /// are closed when both have finished, when one breaks, or after the idle timeout.
-final class TCPDownstream: Connection {
-    let listener: WorkerListener
+final class TCPDownstream: DownstreamConnection {
     let filter: WorkerTCPFilter
-    let peer: SocketAddress
-    private let opened: Instant
     private var upstream: TCPUpstream?
     private var lastActivity: Instant
     private(set) var flags: ResponseFlags = []
@@ -37,16 +34,12 @@ final class TCPDownstream: Connection {
     private(set) var cluster: WorkerCluster?
     private(set) var host: WorkerHost?
 
-    init(adopting descriptor: CInt, peer: SocketAddress, listener: WorkerListener, filter: WorkerTCPFilter) {
-        self.listener = listener
+    init(_ socket: AcceptedSocket, filter: WorkerTCPFilter) {
         self.filter = filter
-        self.peer = peer
-        opened = listener.worker.loop.now
-        lastActivity = opened
-        super.init(adopting: descriptor, worker: listener.worker)
+        lastActivity = socket.opened
+        super.init(socket)
         filter.stats.downstreamCxTotal.increment()
         filter.stats.downstreamCxActive.increment()
-        listener.opened(self)
     }
 
     /// Chooses the cluster and endpoint and begins to connect. Servers that speak first need it before the caller's first byte.
@@ -57,9 +50,7 @@ final class TCPDownstream: Connection {
         }
         let cluster = filter.clusters[index]
         self.cluster = cluster
-        guard cluster.shared.configuration.tls?.isEnforced != true else {
-            return refuse(.upstreamProtocolError, "upstream_tls_not_supported")
-        }
+        if cluster.unsupported != nil { return refuse(.upstreamProtocolError, "upstream_tls_not_ready") }
         guard let host = cluster.pick(random: &worker.random) else {
             cluster.stats.upstreamCxNoneHealthy.increment()
             return refuse(cluster.noHostFlag, cluster.noHostDetails)
@@ -75,7 +66,7 @@ final class TCPDownstream: Connection {
                 upstream.close()
                 throw error
             }
-            if isConnected { upstream.connectFinished(nil) }
+            if isConnected { upstream.connected() }
             if let idle = filter.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
         } catch {
             cluster.stats.upstreamCxConnectFail.increment()
@@ -167,9 +158,8 @@ final class TCPDownstream: Connection {
         filter.stats.downstreamCxActive.decrement()
         filter.stats.downstreamCxRxBytesTotal.add(bytesRead)
         filter.stats.downstreamCxTxBytesTotal.add(bytesWritten)
-        if !filter.logs.isEmpty { log(duration: worker.loop.now - opened) }
+        if !filter.logs.isEmpty { log(duration: worker.loop.now - accepted) }
         super.close(reset: reset)
-        listener.closed(self)
         if let upstream {
             self.upstream = nil
             upstream.close(reset: reset)
@@ -189,26 +179,29 @@ final class TCPUpstream: Connection {
         started = downstream.worker.loop.now
         super.init(adopting: descriptor, worker: downstream.worker)
         isConnecting = !isConnected
+        if let session = host.makeTLS() { useTLS(session) }
         let stats = host.cluster.stats
         stats.upstreamCxTotal.increment()
         stats.upstreamCxActive.increment()
         host.stats.cxTotal.increment()
         host.stats.cxActive.increment()
         host.cluster.started(host)
-        worker.loop.setDeadline(self, isConnected ? .never : worker.loop.now + host.cluster.connectTimeout)
+        worker.loop.setDeadline(self, isConnected && tls == nil ? .never : worker.loop.now + host.cluster.connectTimeout)
     }
 
-    override func connectFinished(_ error: SystemError?) {
+    override func opened(_ failure: OpenFailure?) {
         worker.loop.setDeadline(self, .never)
-        guard error == nil else { return connectFailed(.connectFailure, "upstream_connect_failed") }
+        if let failure {
+            host.openFailed(failure)
+            return connectFailed(.connectFailure, "upstream_connect_failed")
+        }
+        if let tls { host.handshakeDone(tls) }
         host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
         host.cluster.record(.ok, on: host, elapsed: worker.loop.now - started, responded: false)
         flush()
     }
 
     private func connectFailed(_ outcome: AttemptOutcome, _ details: StaticString) {
-        host.cluster.stats.upstreamCxConnectFail.increment()
-        host.stats.cxConnectFail.increment()
         host.cluster.record(outcome, on: host, elapsed: worker.loop.now - started, responded: false)
         downstream.upstreamFailed(.upstreamConnectionFailure, details)
     }
@@ -233,8 +226,10 @@ final class TCPUpstream: Connection {
     }
 
     override func deadlineReached(now: Instant) {
-        guard isConnecting else { return }
+        guard isConnecting || isHandshaking else { return }
         host.cluster.stats.upstreamCxConnectTimeout.increment()
+        host.cluster.stats.upstreamCxConnectFail.increment()
+        host.stats.cxConnectFail.increment()
         connectFailed(.connectTimeout, "upstream_connect_timeout")
     }
 

@@ -1,10 +1,12 @@
 import Base
 import Glibc
 import HTTP
+import HTTP2
 import ProxyConfig
 import Reactor
 import Synchronization
 import Telemetry
+import Transport
 
 /// What the supervisor tells a worker.
 enum WorkerMessage: Sendable {
@@ -27,6 +29,17 @@ enum SupervisorMessage: Sendable {
     case destination(Destination, cluster: String, worker: Int)
     /// An endpoint was ejected, or something else about health is to be told.
     case outlierEvent
+    /// A caller's connection was refused, or broke a protocol.
+    case refusal(Refusal)
+}
+
+/// A caller's connection that came to nothing, for the log.
+struct Refusal: Sendable {
+    var listener: String
+    var peer: SocketAddress
+    var reason: String
+    /// Others of this worker that were not reported, because there were too many.
+    var unreported = 0
 }
 
 /// One thread, one epoll set, one share of the connections. Workers share nothing but immutable snapshots, the health of endpoints and
@@ -37,8 +50,11 @@ enum SupervisorMessage: Sendable {
     let registry: StatsRegistry
     let stats: WorkerStats
     let buffers = BufferPool()
+    let http2Pool = HTTP2Pool()
     /// Every read of this worker goes here; connections keep only what is left over.
     @safe let input: UnsafeMutableRawBufferPointer
+    /// Where TLS puts what it opened.
+    private(set) lazy var plaintext = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.inputBytes, alignment: 64)
     var random: SeededRandom
     private(set) var isDraining = false
     private(set) var exposesReplyDetails = false
@@ -48,6 +64,12 @@ enum SupervisorMessage: Sendable {
     private var clusters: [WorkerCluster] = []
     private var listeners: [WorkerListener] = []
     private var spareStreams: [Stream] = []
+    private var spareDownstreamSides: [HTTP2DownstreamSide] = []
+    private var spareUpstreamSides: [HTTP2UpstreamSide] = []
+    private var waitingFlushes: [any HTTP2Connection] = []
+    private var refusalsReported = 0
+    private var refusalsUnreported = 0
+    private var refusalSecond: Int64 = 0
     private var connectionCount = 0
     private var drainTimer: LoopTimer?
     private var waitingLogs: [AccessLogBatches] = []
@@ -106,12 +128,12 @@ enum SupervisorMessage: Sendable {
         var open = Dictionary(uniqueKeysWithValues: listeners.map { ($0.address, $0) })
         listeners = []
         for shared in next.listeners {
-            let filter = workerFilter(shared)
+            let filters = shared.chains.map { workerFilter($0.filter) }
             if let listener = open.removeValue(forKey: shared.configuration.address) {
-                listener.adopt(shared, filter)
+                listener.adopt(shared, filters)
                 listeners.append(listener)
             } else if let socket = sockets[shared.configuration.address] {
-                let listener = WorkerListener(adopting: socket, shared: shared, filter: filter, worker: self)
+                let listener = WorkerListener(adopting: socket, shared: shared, filters: filters, worker: self)
                 do {
                     try loop.add(listener, isListener: true)
                     listeners.append(listener)
@@ -127,8 +149,8 @@ enum SupervisorMessage: Sendable {
         supervisor.post(.applied(worker: index, version: next.version))
     }
 
-    private func workerFilter(_ listener: RuntimeListener) -> WorkerFilter {
-        switch listener.filter {
+    private func workerFilter(_ filter: RuntimeFilter) -> WorkerFilter {
+        switch filter {
         case .http(let shared):
             .http(WorkerHTTPFilter(shared, clusters: shared.clusterIndices.map { $0.map { clusters[$0] } }, worker: self))
         case .tcp(let shared): .tcp(WorkerTCPFilter(shared, clusters: clusters, worker: self))
@@ -187,11 +209,56 @@ enum SupervisorMessage: Sendable {
         if spareStreams.count < Self.maxSpareStreams { spareStreams.append(stream) }
     }
 
+    func takeDownstreamSide() -> HTTP2DownstreamSide {
+        spareDownstreamSides.popLast() ?? HTTP2DownstreamSide()
+    }
+
+    func give(_ side: HTTP2DownstreamSide) {
+        if spareDownstreamSides.count < Self.maxSpareStreams { spareDownstreamSides.append(side) }
+    }
+
+    func takeUpstreamSide() -> HTTP2UpstreamSide {
+        spareUpstreamSides.popLast() ?? HTTP2UpstreamSide()
+    }
+
+    func give(_ side: HTTP2UpstreamSide) {
+        if spareUpstreamSides.count < Self.maxSpareStreams { spareUpstreamSides.append(side) }
+    }
+
+    func flushAtTurnEnd(_ connection: any HTTP2Connection) {
+        waitingFlushes.append(connection)
+    }
+
+    /// Tells the log of a caller that was sent away: at most a few a second, so that nobody can fill it.
+    func report(_ listener: String, _ peer: SocketAddress, _ reason: @autoclosure () -> String) {
+        let second = loop.now.nanoseconds / 1_000_000_000
+        if second != refusalSecond {
+            refusalSecond = second
+            refusalsReported = 0
+        }
+        guard refusalsReported < Self.refusalsPerSecond else {
+            refusalsUnreported += 1
+            return
+        }
+        refusalsReported += 1
+        supervisor.post(.refusal(Refusal(listener: listener, peer: peer, reason: reason(), unreported: refusalsUnreported)))
+        refusalsUnreported = 0
+    }
+
+    private static let refusalsPerSecond = 5
+
     func submitAtTurnEnd(_ logs: AccessLogBatches) {
         waitingLogs.append(logs)
     }
 
     private func turnEnded() {
+        // Flushing one may make another dirty: a stream that ends on one side ends on the other.
+        var index = 0
+        while index < waitingFlushes.count {
+            waitingFlushes[index].flushSession()
+            index += 1
+        }
+        waitingFlushes.removeAll(keepingCapacity: true)
         stats.loopTurns.increment()
         stats.loopTurn.record(nanoseconds: loop.lastTurn.count)
         stats.busyNanoseconds.add(UInt64(loop.lastTurn.count))

@@ -20,10 +20,17 @@ public final class ListenerStats: StatBlock {
     public let downstreamCxRxBytesTotal = Counter()
     public let downstreamCxTxBytesTotal = Counter()
     public let downstreamCxLength = Histogram(.connections)
+    /// Closed because it did not show in time what it speaks.
+    public let downstreamPreCxTimeout = Counter()
+    public let ssl = TLSStats()
 
     public init() {}
 
     func visit(_ reader: inout StatReader) {
+        reader.counter(
+            "downstream_pre_cx_timeout", "Connections closed because their protocol or TLS handshake took too long.",
+            downstreamPreCxTimeout)
+        ssl.visit(&reader)
         reader.counter("downstream_cx_total", "Connections accepted.", downstreamCxTotal)
         reader.gauge("downstream_cx_active", "Connections open.", downstreamCxActive)
         reader.counter("downstream_cx_destroy", "Connections closed.", downstreamCxDestroy)
@@ -36,11 +43,46 @@ public final class ListenerStats: StatBlock {
     }
 }
 
+/// `ssl.`: TLS of a listener or of a cluster.
+public final class TLSStats: Sendable {
+    public let handshake = Counter()
+    public let sessionReused = Counter()
+    public let connectionError = Counter()
+    public let failVerifyError = Counter()
+
+    public init() {}
+
+    func visit(_ reader: inout StatReader) {
+        reader.counter("ssl.handshake", "TLS handshakes that succeeded.", handshake)
+        reader.counter("ssl.session_reused", "TLS handshakes that resumed a session.", sessionReused)
+        reader.counter("ssl.connection_error", "TLS handshakes that failed, for whatever reason.", connectionError)
+        reader.counter("ssl.fail_verify_error", "TLS handshakes that failed because we refused a certificate.", failVerifyError)
+    }
+}
+
+/// `http2.`: what the budgets of HTTP/2 connections counted, added when a connection closes.
+public final class HTTP2Stats: Sendable {
+    public let rxReset = Counter()
+    public let txReset = Counter()
+    public let rxMessagingError = Counter()
+
+    public init() {}
+
+    func visit(_ reader: inout StatReader) {
+        reader.counter("http2.rx_reset", "Streams that the other side reset.", rxReset)
+        reader.counter("http2.tx_reset", "Streams that we reset.", txReset)
+        reader.counter("http2.rx_messaging_error", "Messages that broke the rules of RFC 9113 section 8.", rxMessagingError)
+    }
+}
+
 /// `http.<stat_prefix>.`: callers' HTTP connections and requests.
 public final class DownstreamHTTPStats: StatBlock {
     public let downstreamCxTotal = Counter()
     public let downstreamCxHTTP1Total = Counter()
     public let downstreamCxHTTP2Total = Counter()
+    public let downstreamCxMaxDurationReached = Counter()
+    public let downstreamCxKeepaliveTimeout = Counter()
+    public let http2 = HTTP2Stats()
     public let downstreamCxActive = Gauge()
     public let downstreamCxDestroy = Counter()
     public let downstreamCxDestroyLocal = Counter()
@@ -91,6 +133,10 @@ public final class DownstreamHTTPStats: StatBlock {
         reader.counter("downstream_cx_total", "Connections.", downstreamCxTotal)
         reader.counter("downstream_cx_http1_total", "HTTP/1 connections.", downstreamCxHTTP1Total)
         reader.counter("downstream_cx_http2_total", "HTTP/2 connections.", downstreamCxHTTP2Total)
+        reader.counter(
+            "downstream_cx_max_duration_reached", "Connections asked to leave because of their age.", downstreamCxMaxDurationReached)
+        reader.counter("downstream_cx_keepalive_timeout", "HTTP/2 connections that did not answer PING.", downstreamCxKeepaliveTimeout)
+        http2.visit(&reader)
         reader.gauge("downstream_cx_active", "Connections open.", downstreamCxActive)
         reader.counter("downstream_cx_destroy", "Connections closed.", downstreamCxDestroy)
         reader.counter("downstream_cx_destroy_local", "Connections closed by this proxy.", downstreamCxDestroyLocal)
@@ -177,6 +223,10 @@ public final class ClusterStats: StatBlock {
     public let upstreamCxActive = Gauge()
     public let upstreamCxHTTP1Total = Counter()
     public let upstreamCxHTTP2Total = Counter()
+    public let upstreamCxMaxDurationReached = Counter()
+    public let upstreamCxKeepaliveTimeout = Counter()
+    public let http2 = HTTP2Stats()
+    public let ssl = TLSStats()
     public let upstreamCxConnectFail = Counter()
     public let upstreamCxConnectTimeout = Counter()
     public let upstreamCxIdleTimeout = Counter()
@@ -220,6 +270,7 @@ public final class ClusterStats: StatBlock {
     public let upstreamRqRetryBackoffExponential = Counter()
     /// Sent again, free of the budget, because the idle connection it was written to had just been closed (flag KA).
     public let upstreamRqRetryKeepAliveRace = Counter()
+    public let upstreamRqRetryUnprocessed = Counter()
     public let upstreamRq = StatusCounters()
     /// From the end of the request's head to the end of the response.
     public let upstreamRqTime = Histogram(.requests)
@@ -234,6 +285,11 @@ public final class ClusterStats: StatBlock {
         reader.gauge("upstream_cx_active", "Connections open.", upstreamCxActive)
         reader.counter("upstream_cx_http1_total", "HTTP/1 connections.", upstreamCxHTTP1Total)
         reader.counter("upstream_cx_http2_total", "HTTP/2 connections.", upstreamCxHTTP2Total)
+        reader.counter(
+            "upstream_cx_max_duration_reached", "Connections left because of their age.", upstreamCxMaxDurationReached)
+        reader.counter("upstream_cx_keepalive_timeout", "HTTP/2 connections that did not answer PING.", upstreamCxKeepaliveTimeout)
+        http2.visit(&reader)
+        ssl.visit(&reader)
         reader.counter("upstream_cx_connect_fail", "Connects that failed.", upstreamCxConnectFail)
         reader.counter("upstream_cx_connect_timeout", "Connects that took too long.", upstreamCxConnectTimeout)
         reader.counter("upstream_cx_idle_timeout", "Connections closed because they were idle too long.", upstreamCxIdleTimeout)
@@ -286,6 +342,9 @@ public final class ClusterStats: StatBlock {
         reader.counter(
             "upstream_rq_retry_keepalive_race", "Requests sent again because an idle connection closed under them.",
             upstreamRqRetryKeepAliveRace)
+        reader.counter(
+            "upstream_rq_retry_unprocessed", "Requests sent again because the endpoint said that it had not looked at them.",
+            upstreamRqRetryUnprocessed)
         reader.statuses("upstream_rq", "Responses of endpoints", upstreamRq)
         reader.histogram("upstream_rq_time", "Time of requests, in milliseconds.", upstreamRqTime)
         reader.counter("lb_healthy_panic", "Requests balanced over unhealthy endpoints too (panic).", lbHealthyPanic)

@@ -91,6 +91,15 @@ extension HTTP2Session {
         unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
     }
 
+    /// Resets the stream behind everything that was sent and ended: what the peer still sends on it nobody wants (RFC 9113 section 8.1).
+    public func resetAfterEnd(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
+        guard isOpen(stream) else { return }
+        stream.context = nil
+        if unsafe nghttp2_session_get_stream_local_close(session, stream.id) == 1 { return reset(stream, code) }
+        stream.codeAfterEnd = code
+        resetsAfterEnd += 1
+    }
+
     /// Gives received body bytes back: both windows open again. For a closed stream the connection's.
     public func consume(_ stream: HTTP2Stream, _ bytes: Int) {
         let count = min(bytes, stream.unconsumed)
@@ -217,6 +226,12 @@ extension HTTP2Session {
 
     fileprivate func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
         let header = unsafe frame.pointee.hd
+        if resetsAfterEnd > 0, UInt32(header.flags) & NGHTTP2_FLAG_END_STREAM.rawValue != 0, let stream = stream(header.stream_id),
+            let code = stream.codeAfterEnd
+        {
+            resetsAfterEnd -= 1
+            reset(stream, code)
+        }
         switch UInt32(header.type) {
         case NGHTTP2_RST_STREAM.rawValue:
             counters.resetsSent += 1

@@ -39,6 +39,8 @@ internal import HTTP
     var departed: [HTTP2Stream] = []
     /// Frames that were made while receiving, to be written before all others.
     var pending = ByteBuffer()
+    /// Streams that are to be reset when their END_STREAM is written.
+    var resetsAfterEnd = 0
     /// The library must not be called any more.
     var isDead = false
     var isShuttingDown = false

@@ -49,6 +49,8 @@ public final class HTTP2Stream {
     var resetByPeer = false
     /// The owner called `reset`.
     var resetByOwner = false
+    /// What the peer is told behind our END_STREAM.
+    var codeAfterEnd: HTTP2ErrorCode?
     /// The final head has come.
     var hasHead = false
     var hasResponded = false
@@ -78,6 +80,7 @@ public final class HTTP2Stream {
         isDrained = false
         resetByPeer = false
         resetByOwner = false
+        codeAfterEnd = nil
         hasHead = false
         hasResponded = false
         isSilenced = false

@@ -125,6 +125,17 @@ open class EventSource: Timed {
         closed.append(source)
     }
 
+    /// Makes `successor`, which has adopted the same descriptor, take the place of `source`; to the loop that one is closed.
+    public func replace(_ source: EventSource, with successor: EventSource) {
+        precondition(source.slot >= 0 && source.descriptor == successor.descriptor, "not the same descriptor")
+        wheel.cancel(source)
+        slots[Int(source.slot)].source = successor
+        successor.slot = source.slot
+        source.slot = -1
+        source.descriptor = -1
+        closed.append(source)
+    }
+
     /// Watches a source whose descriptor somebody else owns (a C library), level-triggered and only for `interest`, or changes what it is
     /// watched for. It ends with `forget`, before the owner closes the descriptor.
     public func watch(_ source: EventSource, for interest: Readiness) throws(SystemError) {

@@ -14,6 +14,8 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
 
     public static let wouldBlock = SystemError(EAGAIN)
     public static let tooManyDescriptors = SystemError(EMFILE)
+    public static let brokenProtocol = SystemError(EPROTO)
+    public static let timedOut = SystemError(ETIMEDOUT)
 
     /// No descriptor or memory left in the process or on the machine: waiting may help, trying again at once will not.
     public var isExhaustion: Bool { code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM }

@@ -5,6 +5,7 @@ import Resilience
 import Routing
 import Synchronization
 import Telemetry
+import Transport
 
 /// One endpoint of a cluster, shared by all workers.
 final class Host: Sendable {
@@ -45,12 +46,15 @@ final class HostSet: Sendable {
 final class RuntimeCluster: Sendable {
     let name: String
     let configuration: Cluster
+    /// Nil = plaintext.
+    let tls: RuntimeTLS?
     let detector: OutlierDetector
     private let current: Mutex<HostSet>
 
-    init(configuration: Cluster, detector: OutlierDetector, hosts: HostSet) {
+    init(configuration: Cluster, tls: RuntimeTLS?, detector: OutlierDetector, hosts: HostSet) {
         name = configuration.name
         self.configuration = configuration
+        self.tls = tls
         self.detector = detector
         current = Mutex(hosts)
     }
@@ -122,14 +126,65 @@ enum RuntimeFilter: Sendable {
     case tcp(RuntimeTCPFilter)
 }
 
-/// A listener that this build can serve.
-final class RuntimeListener: Sendable {
-    let configuration: Listener
+/// A filter chain made ready to run.
+final class RuntimeFilterChain: Sendable {
+    let configuration: FilterChain
+    /// Nil = plaintext.
+    let tls: RuntimeTLS?
     let filter: RuntimeFilter
 
-    init(configuration: Listener, filter: RuntimeFilter) {
+    init(configuration: FilterChain, tls: RuntimeTLS?, filter: RuntimeFilter) {
         self.configuration = configuration
+        self.tls = tls
         self.filter = filter
+    }
+
+    /// No byte is needed to choose it, if it is the only one.
+    var needsNoBytes: Bool { tls == nil && configuration.match == FilterChainMatch() }
+
+    /// How specific its match is for a connection, as Envoy orders it: server name, transport protocol, application protocols. Nil: it
+    /// does not fit. `hello` is nil for plaintext.
+    func rank(_ hello: ClientHello?) -> Int? {
+        let match = configuration.match
+        switch match.transportProtocol {
+        case .tls where hello == nil: return nil
+        case .plaintext where hello != nil: return nil
+        default: break
+        }
+        // A chain with TLS of its own cannot serve plaintext; one without passes TLS on as it is, where it says so.
+        if hello == nil ? tls != nil : tls == nil && match.transportProtocol != .tls { return nil }
+        var rank = match.transportProtocol == nil ? 0 : 2
+        if !match.applicationProtocols.isEmpty {
+            guard let hello, !Set(hello.protocols).isDisjoint(with: match.applicationProtocols) else { return nil }
+            rank += 1
+        }
+        if !match.serverNames.isEmpty {
+            guard let name = hello?.serverName, let best = match.serverNames.compactMap({ $0.specificity(for: name) }).max() else {
+                return nil
+            }
+            rank += best * 4
+        }
+        return rank
+    }
+}
+
+extension String {
+    /// How closely this pattern (`example.com`, `*.example.com`) names `name`, which is in lower case; nil: not at all.
+    fileprivate func specificity(for name: String) -> Int? {
+        if lowercased() == name { return 2 * utf8.count + 1 }
+        guard hasPrefix("*."), name.hasSuffix(dropFirst().lowercased()) else { return nil }
+        return 2 * utf8.count
+    }
+}
+
+/// A listener made ready to run.
+final class RuntimeListener: Sendable {
+    let configuration: Listener
+    let chains: [RuntimeFilterChain]
+
+    init(configuration: Listener, chains: [RuntimeFilterChain]) {
+        self.configuration = configuration
+        self.chains = chains
     }
 }
 

@@ -4,6 +4,7 @@ import Reactor
 import Resilience
 import Routing
 import Telemetry
+import Transport
 
 /// What is wrong with a snapshot, all of it at once. The snapshot before it keeps serving.
 struct SnapshotErrors: Error, CustomStringConvertible {
@@ -29,13 +30,12 @@ struct SnapshotBuilder {
 
     func prepare(_ configuration: Snapshot, version: String) throws(SnapshotErrors) -> Prepared {
         var errors: [String] = []
-        var warnings: [String] = []
+        let warnings: [String] = []
         var indices: [String: Int] = [:]
         for (index, cluster) in configuration.clusters.enumerated() {
             if indices.updateValue(index, forKey: cluster.name) != nil {
                 errors.append("cluster \(cluster.name): expected a name of its own, found a second cluster with it")
             }
-            if let reason = cluster.unsupported { warnings.append("cluster \(cluster.name): \(reason); requests to it are answered 503") }
         }
         var tables: [String: RouteTable] = [:]
         for routes in configuration.routeConfigurations {
@@ -52,12 +52,15 @@ struct SnapshotBuilder {
                 errors.append("listener \(listener.name): expected an address of its own, found \(listener.address) a second time")
                 continue
             }
-            guard let chain = listener.filterChains.first(where: { $0.tls == nil && $0.match.transportProtocol != .tls }) else {
-                warnings.append("listener \(listener.name): TLS is not in this build; the listener stays closed")
-                continue
-            }
             do {
-                listeners.append(RuntimeListener(configuration: listener, filter: try makeFilter(chain.filter, listener, tables, indices)))
+                var chains: [RuntimeFilterChain] = []
+                for chain in listener.filterChains {
+                    chains.append(
+                        RuntimeFilterChain(
+                            configuration: chain, tls: chain.tls.map(runtimeTLS),
+                            filter: try makeFilter(chain.filter, listener, tables, indices)))
+                }
+                listeners.append(RuntimeListener(configuration: listener, chains: chains))
             } catch {
                 errors.append("listener \(listener.name): \(error)")
             }
@@ -102,7 +105,8 @@ struct SnapshotBuilder {
             detector = OutlierDetector(cluster: cluster.name, configuration: cluster.outlierDetection, events: events, now: now, seed: seed)
         }
         return RuntimeCluster(
-            configuration: cluster, detector: detector, hosts: HostSeed.hosts(seeds, detector: detector, isResolved: isResolved, now: now))
+            configuration: cluster, tls: cluster.tls.map(runtimeTLS), detector: detector,
+            hosts: HostSeed.hosts(seeds, detector: detector, isResolved: isResolved, now: now))
     }
 
     private func makeFilter(
@@ -134,6 +138,22 @@ struct SnapshotBuilder {
             }
             return .tcp(
                 RuntimeTCPFilter(configuration: configuration, targets: targets, accessLogs: try accessLogs(configuration.accessLogs)))
+        }
+    }
+
+    private func runtimeTLS(_ tls: DownstreamTLS) -> RuntimeTLS {
+        do {
+            return RuntimeTLS(try TLSContext.server(tls, now: Clock.realtime() / 1_000_000_000, files: FileReader.read))
+        } catch {
+            return RuntimeTLS(nil, problem: "\(error)")
+        }
+    }
+
+    private func runtimeTLS(_ tls: UpstreamTLS) -> RuntimeTLS {
+        do {
+            return RuntimeTLS(try TLSContext.client(tls, now: Clock.realtime() / 1_000_000_000, files: FileReader.read))
+        } catch {
+            return RuntimeTLS(nil, problem: "\(error)")
         }
     }
 
@@ -213,12 +233,5 @@ extension Cluster {
         case .eds(let name): snapshot.loadAssignments.first { $0.clusterName == name }?.localities ?? []
         case .originalDestination: []
         }
-    }
-
-    /// Why this build cannot send requests there; nil = it can.
-    var unsupported: String? {
-        if let tls, tls.isEnforced { return "TLS towards endpoints is not in this build" }
-        if upstreamProtocol == .http2 { return "HTTP/2 towards endpoints is not in this build" }
-        return nil
     }
 }

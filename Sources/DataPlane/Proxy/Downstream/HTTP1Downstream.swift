@@ -9,7 +9,7 @@ import Telemetry
 ///
 /// Requests that arrive ahead of their turn wait in `stash`, at most one read of them; then the connection is not read until the
 /// response before them is out (RFC 9112 section 9.3.2). So pipelining is in order and bounded.
-final class HTTP1Downstream: Connection {
+final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     private enum Phase {
         /// No byte of a request yet.
         case idle
@@ -23,10 +23,7 @@ final class HTTP1Downstream: Connection {
         case lingering
     }
 
-    let listener: WorkerListener
-    let peer: SocketAddress
-    private(set) lazy var local = Socket.localAddress(descriptor) ?? SocketAddress(.anyV4, 0)
-    let opened: Instant
+    private let chain: WorkerFilterChain
     private var decoder: RequestDecoder
     private var phase = Phase.idle
     private var stash = ByteBuffer()
@@ -42,21 +39,19 @@ final class HTTP1Downstream: Connection {
     private static let longestLinger = Nanoseconds.seconds(30)
     private var lingerEnd = Instant.never
 
-    init(adopting descriptor: CInt, peer: SocketAddress, listener: WorkerListener, filter: WorkerHTTPFilter) {
-        self.listener = listener
-        self.peer = peer
-        opened = listener.worker.loop.now
+    init(_ socket: AcceptedSocket, chain: WorkerFilterChain, filter: WorkerHTTPFilter) {
+        self.chain = chain
         let configuration = filter.shared.configuration
         decoder = RequestDecoder(limits: MessageLimits(maxHeadBytes: configuration.maxHeaderBytes, maxFields: configuration.maxHeaderCount))
         stats = filter.stats
-        super.init(adopting: descriptor, worker: listener.worker)
+        super.init(socket)
         stats.downstreamCxTotal.increment()
         stats.downstreamCxHTTP1Total.increment()
         stats.downstreamCxActive.increment()
-        listener.opened(self)
         awaitRequest()
     }
 
+    var connection: DownstreamConnection { self }
     var requestFraming: Framing { decoder.framing }
     var wantsUpgrade: Bool { decoder.wantsUpgrade }
     var expectsContinue: Bool { decoder.expectsContinue }
@@ -160,10 +155,11 @@ final class HTTP1Downstream: Connection {
     }
 
     private func beginStream() {
-        guard let filter = listener.httpFilter else { return close() }
+        guard let filter = chain.httpFilter else { return close() }
         phase = .head
         let stream = worker.takeStream()
         self.stream = stream
+        stats.downstreamRqHTTP1Total.increment()
         stream.begin(downstream: self, filter: filter, now: worker.loop.now)
         worker.loop.setDeadline(self, worker.loop.now + filter.requestHeadersTimeout)
     }
@@ -184,7 +180,7 @@ final class HTTP1Downstream: Connection {
     /// Nothing of a request is there: the idle timeout runs.
     private func awaitRequest() {
         phase = .idle
-        worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + (listener.httpFilter?.idleTimeout ?? .zero))
+        worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + (chain.httpFilter?.idleTimeout ?? .zero))
     }
 
     // MARK: Responses out
@@ -231,6 +227,18 @@ final class HTTP1Downstream: Connection {
         keepsAlive = false
     }
 
+    func cut() {
+        close(reset: true)
+    }
+
+    func abandon() {
+        close()
+    }
+
+    func sendTunnelled(_ bytes: UnsafeRawBufferPointer) {
+        unsafe send(bytes)
+    }
+
     func enterTunnel() {
         phase = .tunnel
         worker.loop.setDeadline(self, .never)
@@ -270,7 +278,7 @@ final class HTTP1Downstream: Connection {
             awaitEnd()
         } else {
             // The caller reads slowly: he has the time of an idle connection to take the rest.
-            worker.loop.setDeadline(self, worker.loop.now + (listener.httpFilter?.idleTimeout ?? Self.longestLinger))
+            worker.loop.setDeadline(self, worker.loop.now + (chain.httpFilter?.idleTimeout ?? Self.longestLinger))
         }
         resumeReading()
     }
@@ -324,8 +332,8 @@ final class HTTP1Downstream: Connection {
         }
     }
 
-    /// The proxy drains: an idle connection closes now, a busy one after its response. `spread` staggers the idle ones.
-    func drain(after spread: Nanoseconds) {
+    /// An idle connection closes now, a busy one after its response. `spread` staggers the idle ones.
+    override func drain(after spread: Nanoseconds) {
         if phase == .idle { worker.loop.setDeadline(self, worker.loop.now + spread) }
     }
 
@@ -338,6 +346,5 @@ final class HTTP1Downstream: Connection {
         stats.downstreamCxTxBytesTotal.add(bytesWritten)
         stream = nil
         super.close(reset: reset)
-        listener.closed(self)
     }
 }

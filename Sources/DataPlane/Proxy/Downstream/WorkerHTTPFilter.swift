@@ -5,6 +5,7 @@ import ProxyConfig
 import Reactor
 import Routing
 import Telemetry
+import Transport
 
 /// A listener's HTTP configuration as one worker uses it: routes with their clusters and counters resolved.
 ///
@@ -64,7 +65,7 @@ final class WorkerHTTPFilter {
     ///
     /// At the mesh's edge nothing about the way here is believed. Inside, the fields that the hop before wrote are kept, but for the one
     /// that claims a verified certificate: without TLS nobody verified it.
-    func sanitize(_ head: Head, peer: SocketAddress, now: Instant, random: inout SeededRandom) {
+    func sanitize(_ head: Head, from connection: DownstreamConnection, random: inout SeededRandom) {
         let isEdge = shared.configuration.isEdge
         var hasRequestID = false
         var hasForwardedProto = false
@@ -93,8 +94,17 @@ final class WorkerHTTPFilter {
                 hasForwardedProto = false
             }
         }
-        if isEdge { head.append(name: "x-forwarded-for", value: peer.ip.description.utf8, known: .forwardedFor) }
-        if !hasForwardedProto { head.append(name: "x-forwarded-proto", value: "http".utf8, known: .forwardedProto) }
+        if isEdge { head.append(name: "x-forwarded-for", value: connection.peer.ip.description.utf8, known: .forwardedFor) }
+        if !hasForwardedProto {
+            head.append(name: "x-forwarded-proto", value: connection.tls == nil ? "http".utf8 : "https".utf8, known: .forwardedProto)
+        }
+        if case .sanitizeSet(let details) = shared.configuration.forwardClientCertificate, let tls = connection.tls,
+            let peer = connection.identity
+        {
+            let ours = tls.context.certificates.first?.uriNames ?? []
+            head.append(
+                name: "x-forwarded-client-cert", value: peer.xfccElement(by: ours, details: details), known: .forwardedClientCert)
+        }
         if !hasRequestID { head.appendRequestID(&random) }
     }
 }

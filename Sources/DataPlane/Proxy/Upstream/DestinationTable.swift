@@ -9,7 +9,7 @@ final class DestinationTable {
     enum Choice {
         case host(WorkerHost)
         /// The stream hears of it by `destinationIsKnown` or `destinationFailed`.
-        case wait(DestinationWaiter)
+        case wait(StreamWaiter)
         case refuse(DestinationError)
     }
 
@@ -21,7 +21,7 @@ final class DestinationTable {
         var hosts: [WorkerHost] = []
         var next = 0
         var renewAt = Instant.never
-        var waiters: [DestinationWaiter] = []
+        var waiters: [StreamWaiter] = []
 
         init(authority: [UInt8], destination: Destination) {
             self.authority = authority
@@ -90,13 +90,13 @@ final class DestinationTable {
         cluster.worker.ask(for: entry.destination, cluster: cluster.shared.name)
     }
 
-    private func wait(_ entry: Entry, _ stream: Stream) -> DestinationWaiter {
+    private func wait(_ entry: Entry, _ stream: Stream) -> StreamWaiter {
         if entry.waiters.isEmpty {
             cluster.worker.loop.setDeadline(entry, cluster.worker.loop.now + cluster.connectTimeout)
             // It was known once and is not any more: the last question may have been answered already.
             if entry.renewAt > cluster.worker.loop.now, !entry.addresses.isEmpty { ask(entry) }
         }
-        let waiter = DestinationWaiter(stream)
+        let waiter = StreamWaiter(stream)
         entry.waiters.append(waiter)
         return waiter
     }
@@ -152,18 +152,5 @@ final class DestinationTable {
         let (bytes, start) = (head.bytes, head.authority.lowerBound)
         for index in authority.indices where authority[index] != bytes[start + index] { return false }
         return true
-    }
-}
-
-/// A stream that waits for its destination. The stream lets go of it when it ends otherwise, for streams are used again.
-final class DestinationWaiter {
-    fileprivate private(set) var stream: Stream?
-
-    fileprivate init(_ stream: Stream) {
-        self.stream = stream
-    }
-
-    func cancel() {
-        stream = nil
     }
 }

@@ -4,18 +4,10 @@ import HTTP1
 import Reactor
 import Resilience
 import Telemetry
-
-/// Why an attempt came to nothing.
-enum UpstreamFailure {
-    case connect(SystemError)
-    case connectTimeout
-    /// The endpoint closed or reset the connection while it owed an answer. `beforeAnyByte`: nothing of an answer had come.
-    case closed(SystemError?, beforeAnyByte: Bool)
-    case malformed(HTTP1Error)
-}
+import Transport
 
 /// An HTTP/1 connection to an endpoint: serves one stream at a time, rests in its host's pool between them.
-final class HTTP1Upstream: Connection {
+final class HTTP1Upstream: Connection, UpstreamSide {
     let host: WorkerHost
     private var decoder: ResponseDecoder
     private var stash = ByteBuffer()
@@ -34,23 +26,27 @@ final class HTTP1Upstream: Connection {
     /// How long the endpoint keeps an idle connection, as far as we know: what it says in Keep-Alive, or the default.
     private var idleTime: Nanoseconds
 
-    init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker) {
+    /// - Parameter opensTLS: false where the connection before it has done so.
+    init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker, opensTLS: Bool = true) {
         self.host = host
         decoder = ResponseDecoder(limits: MessageLimits())
         started = worker.loop.now
         idleTime = host.cluster.idleTime
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
+        if opensTLS, let session = host.makeTLS() { useTLS(session) }
         let stats = host.cluster.stats
         stats.upstreamCxTotal.increment()
         stats.upstreamCxHTTP1Total.increment()
         stats.upstreamCxActive.increment()
         host.stats.cxTotal.increment()
         host.stats.cxActive.increment()
-        if isConnecting { worker.loop.setDeadline(self, worker.loop.now + host.cluster.connectTimeout) }
+        if isConnecting || isHandshaking { worker.loop.setDeadline(self, worker.loop.now + host.cluster.connectTimeout) }
     }
 
     var wasReused: Bool { served > 1 }
+    var hasUnsentOutput: Bool { hasOutput }
+    var mayRefuseUnprocessed: Bool { false }
 
     // MARK: Requests out
 
@@ -60,7 +56,7 @@ final class HTTP1Upstream: Connection {
         sawResponseByte = false
         isAnswered = false
         requestFraming = framing
-        if !isConnecting { worker.loop.setDeadline(self, .never) }
+        if !isConnecting, !isHandshaking { worker.loop.setDeadline(self, .never) }
         decoder.expectResponse(to: head.method, upgrade: isUpgrade)
         prepareOutput()
         MessageEncoder.encodeRequestHead(head, framing: framing, upgrade: isUpgrade, into: &output)
@@ -82,6 +78,10 @@ final class HTTP1Upstream: Connection {
             prepareOutput()
             MessageEncoder.encodeLastChunk(trailers, into: &output)
         }
+    }
+
+    func sendTunnelled(_ bytes: UnsafeRawBufferPointer) {
+        unsafe send(bytes)
     }
 
     func enterTunnel() {
@@ -175,6 +175,7 @@ final class HTTP1Upstream: Connection {
         guard isReusable, requestWasSent, output.isEmpty, stash.isEmpty, !host.isGone, !worker.isDraining else { return close() }
         // It may have been held back for a caller who reads slowly; the next one is another.
         resumeReading()
+        if let tls { host.keepTicket(of: tls) }
         host.putIdle(self)
         worker.loop.setDeadline(self, worker.loop.now + idleTime)
     }
@@ -187,14 +188,16 @@ final class HTTP1Upstream: Connection {
 
     // MARK: Ends
 
-    override func connectFinished(_ error: SystemError?) {
-        if let error {
-            fail(.connect(error))
-        } else {
-            host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
-            worker.loop.setDeadline(self, .never)
-            flush()
-        }
+    override func opened(_ failure: OpenFailure?) {
+        if let failure { return fail(UpstreamFailure(failure)) }
+        if let tls { host.handshakeDone(tls) }
+        host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
+        worker.loop.setDeadline(self, .never)
+        flush()
+    }
+
+    override func failed(_ error: TLSError) {
+        fail(.tlsBroken(error, beforeAnyByte: !sawResponseByte))
     }
 
     override func receivedEnd() {
@@ -203,6 +206,8 @@ final class HTTP1Upstream: Connection {
             return
         }
         guard let stream else { return close() }
+        // Without close_notify the end may have been forged, and only the end tells how long this body is.
+        if wasTruncated, decoder.framing == .untilClose { return fail(.closed(nil, beforeAnyByte: false)) }
         if isAnswered { return fail(.closed(nil, beforeAnyByte: false)) }
         if let complete = try? decoder.finish(), complete {
             isReusable = false
@@ -214,7 +219,7 @@ final class HTTP1Upstream: Connection {
 
     override func failed(_ error: SystemError) {
         // An endpoint that answers early and closes makes our writes fail while its answer waits to be read: read it first.
-        if stream != nil, !isTunnel, !sawEnd, error != SystemError.wouldBlock, !isReadPaused, drainBeforeFailing() { return }
+        if tls == nil, stream != nil, !isTunnel, !sawEnd, error != SystemError.wouldBlock, !isReadPaused, drainBeforeFailing() { return }
         fail(.closed(error, beforeAnyByte: !sawResponseByte))
     }
 
@@ -239,9 +244,8 @@ final class HTTP1Upstream: Connection {
         self.stream = nil
         let stats = host.cluster.stats
         switch failure {
-        case .connect:
-            stats.upstreamCxConnectFail.increment()
-            host.stats.cxConnectFail.increment()
+        case .connect(let error): host.openFailed(.system(error))
+        case .tls(let error): host.openFailed(.tls(error))
         case .connectTimeout:
             stats.upstreamCxConnectTimeout.increment()
             stats.upstreamCxConnectFail.increment()
@@ -249,7 +253,7 @@ final class HTTP1Upstream: Connection {
         case .malformed(let error):
             stats.upstreamCxProtocolError.increment()
             stats.upstreamCxProtocolErrorReasons.increment(Int(error.reason.rawValue))
-        case .closed:
+        default:
             if stream != nil { stats.upstreamCxDestroyRemoteWithActiveRq.increment() }
         }
         close()
@@ -261,7 +265,7 @@ final class HTTP1Upstream: Connection {
     }
 
     override func deadlineReached(now: Instant) {
-        if isConnecting {
+        if isConnecting || isHandshaking {
             fail(.connectTimeout)
         } else if stream == nil {
             host.cluster.stats.upstreamCxIdleTimeout.increment()

@@ -27,6 +27,17 @@ final class WorkerCluster {
 
     /// HTTP/1 endpoints close idle connections without a word; few keep them for less than this (linkerd's choice, too).
     private static let defaultIdleTime = Nanoseconds.seconds(3)
+    /// HTTP/2 endpoints say GOAWAY first, so nothing is lost by keeping a connection (Envoy's default).
+    private static let multiplexedIdleTime = Nanoseconds.seconds(3600)
+    private(set) var multiplexedIdleTime: Nanoseconds
+
+    private static func idleTime(_ cluster: Cluster) -> Nanoseconds {
+        cluster.idleTimeout.map(Nanoseconds.init) ?? defaultIdleTime
+    }
+
+    private static func multiplexedIdleTime(_ cluster: Cluster) -> Nanoseconds {
+        cluster.idleTimeout.map(Nanoseconds.init) ?? multiplexedIdleTime
+    }
 
     init(_ shared: RuntimeCluster, worker: Worker) {
         self.shared = shared
@@ -35,9 +46,9 @@ final class WorkerCluster {
         stats = worker.registry.cluster(shared.name, worker: worker.index)
         table = EndpointTable(
             policy: shared.configuration.loadBalancing, panicThresholdPercent: shared.configuration.panicThresholdPercent)
-        unsupported = shared.configuration.unsupported
         connectTimeout = Nanoseconds(shared.configuration.connectTimeout)
-        idleTime = shared.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
+        idleTime = Self.idleTime(shared.configuration)
+        multiplexedIdleTime = Self.multiplexedIdleTime(shared.configuration)
         if shared.configuration.discovery == .originalDestination { destinations = DestinationTable(cluster: self) }
         update(hosts: shared.hosts)
     }
@@ -47,9 +58,9 @@ final class WorkerCluster {
         guard successor !== shared else { return }
         let old = shared.configuration
         shared = successor
-        unsupported = successor.configuration.unsupported
         connectTimeout = Nanoseconds(successor.configuration.connectTimeout)
-        idleTime = successor.configuration.idleTimeout.map(Nanoseconds.init) ?? Self.defaultIdleTime
+        idleTime = Self.idleTime(successor.configuration)
+        multiplexedIdleTime = Self.multiplexedIdleTime(successor.configuration)
         let new = successor.configuration
         if old.discovery != new.discovery {
             destinations?.leave()
@@ -59,6 +70,7 @@ final class WorkerCluster {
             table.configure(policy: new.loadBalancing, panicThresholdPercent: new.panicThresholdPercent, random: &worker.random)
         }
         update(hosts: successor.hosts)
+        if old.upstreamProtocol != new.upstreamProtocol || old.tls != new.tls { for host in hosts { host.retireConnections() } }
     }
 
     /// Endpoints that stay keep their connections; the connections of those that left end with the stream they carry.
@@ -128,8 +140,18 @@ final class WorkerCluster {
         if responded { stats.upstreamRqTime.record(nanoseconds: elapsed.count) }
     }
 
+    /// What a new connection speaks is known only when it is open.
+    var negotiates: Bool {
+        guard let tls = shared.configuration.tls else { return false }
+        return shared.configuration.upstreamProtocol == .auto || !tls.isEnforced
+    }
+
     // What a request is told that finds no endpoint.
-    private(set) var unsupported: String?
+    /// Why nothing can be sent: the cluster wants TLS, and its certificate or trust is not there. Never plaintext instead.
+    var unsupported: String? {
+        guard let tls = shared.tls, tls.context == nil else { return nil }
+        return "no TLS towards \(shared.name): \(tls.problem ?? "its context is not loaded")"
+    }
     var noHostFlag: ResponseFlags { isResolved ? .noHealthyUpstream : [.noHealthyUpstream, .dnsResolutionFailure] }
     var noHostDetails: StaticString { isResolved ? "no_healthy_upstream" : "dns_resolution_failure" }
     var noHostText: String {
@@ -145,75 +167,5 @@ final class WorkerCluster {
         hostsByIndex = []
         _ = table.setMembers([], random: &worker.random)
         destinations?.leave()
-    }
-}
-
-/// An endpoint as one worker sees it: its idle connections and counters.
-final class WorkerHost {
-    private(set) var shared: Host
-    /// In the cluster's table.
-    private(set) var index: Int
-    /// Keeps the cluster for as long as a connection needs it; `WorkerCluster.leave` ends the cycle.
-    let cluster: WorkerCluster
-    let stats: HostStats
-    private(set) var isGone = false
-    /// Most recently used last, and used first: the others grow old and are closed.
-    private var idle: [HTTP1Upstream] = []
-
-    init(_ shared: Host, index: Int, cluster: WorkerCluster) {
-        self.shared = shared
-        self.index = index
-        self.cluster = cluster
-        stats = cluster.worker.registry.host(cluster: cluster.shared.name, address: shared.address, worker: cluster.worker.index)
-    }
-
-    func adopt(_ shared: Host, index: Int) {
-        self.shared = shared
-        self.index = index
-    }
-
-    /// The endpoint is no longer a member: no new request gets here, what is under way ends in peace.
-    func leave() {
-        isGone = true
-        let closing = idle
-        idle = []
-        for connection in closing { connection.close() }
-    }
-
-    /// An idle connection, or a new one on its way.
-    ///
-    /// - Parameters:
-    ///   - mustBeNew: do not use an idle connection at all.
-    ///   - mustBeAlive: look at an idle connection before it is used; costs a system call.
-    func lease(mustBeNew: Bool, mustBeAlive: Bool) throws(SystemError) -> HTTP1Upstream {
-        while !mustBeNew, let connection = idle.popLast() {
-            connection.isIdle = false
-            if mustBeAlive, !Socket.isAliveAndSilent(connection.descriptor) {
-                connection.close()
-                continue
-            }
-            return connection
-        }
-        let worker = cluster.worker
-        let (descriptor, isConnected) = try Socket.connect(to: shared.address)
-        let connection = HTTP1Upstream(adopting: descriptor, host: self, isConnected: isConnected, worker: worker)
-        do {
-            try worker.loop.add(connection)
-        } catch {
-            connection.close()
-            throw error
-        }
-        return connection
-    }
-
-    func putIdle(_ connection: HTTP1Upstream) {
-        connection.isIdle = true
-        idle.append(connection)
-    }
-
-    /// A connection is closed; if it was idle, nobody may lease it any more.
-    func closed(_ connection: HTTP1Upstream) {
-        guard connection.isIdle, let position = idle.lastIndex(where: { $0 === connection }) else { return }
-        idle.remove(at: position)
     }
 }

@@ -1,0 +1,40 @@
+import Base
+import Reactor
+import Transport
+
+/// An accepted socket on its way to the connection object that serves it.
+struct AcceptedSocket {
+    let descriptor: CInt
+    let peer: SocketAddress
+    let listener: WorkerListener
+    let opened: Instant
+}
+
+/// A caller's connection, whatever it speaks.
+class DownstreamConnection: Connection {
+    final let listener: WorkerListener
+    final let peer: SocketAddress
+    final private(set) lazy var local = Socket.localAddress(descriptor) ?? SocketAddress(.anyV4, 0)
+    /// Whom the client certificate names, verified; nil without one. Parsed when first asked for.
+    final private(set) lazy var identity = tls?.peer
+    /// When it was accepted.
+    final let accepted: Instant
+    /// Its place in the listener's list.
+    final var listIndex = 0
+
+    init(_ socket: AcceptedSocket) {
+        listener = socket.listener
+        peer = socket.peer
+        accepted = socket.opened
+        super.init(adopting: socket.descriptor, worker: socket.listener.worker)
+    }
+
+    /// The proxy drains, or the listener goes. `spread` staggers what happens to idle connections.
+    func drain(after spread: Nanoseconds) {}
+
+    override func close(reset: Bool = false) {
+        guard !isClosed else { return }
+        super.close(reset: reset)
+        listener.closed(self)
+    }
+}
