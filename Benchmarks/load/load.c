@@ -4,21 +4,27 @@
 ///
 ///     -c N    connections (default 64)
 ///     -d S    seconds (default 2); requests under way at the end are waited for
+///     -N N    that many requests, however long they take
 ///     -H TEXT a header field, such as "Host: web.bench"
 ///     -p N    POST with a body of N bytes instead of GET
 ///     -e N    the body length every response must have
 ///     -n      a new connection for each request, which says "Connection: close"
 ///     -r N    open loop: N requests a second, latency counted from the moment each was due, whether or not a connection was free
 ///     -i      idle: every connection makes one request and stays open; a line says when all are, and the end of stdin ends it
+///     -t NAME TLS 1.3, with this server name; the certificate is not checked against any authority
+///     -k FILE the client's certificate, chain and key in one PEM file
+///     -R      resumes: a new connection takes a ticket of an earlier one, each ticket once
 ///     -f      first: tries until one request succeeds, prints the time of its first byte on CLOCK_MONOTONIC
 ///
 /// `completed` counts responses with status 200 and the right length; everything else is in `failed` and, by kind, in `failures`.
+/// `handshakes` counts those of TLS, `resumed` those among them that were resumptions.
 #define _GNU_SOURCE
 #include <poll.h>
 #include <time.h>
 
 #include "../common/message.h"
 #include "../common/net.h"
+#include "tls.h"
 
 enum {
     SCRATCH = 256 * 1024,
@@ -33,11 +39,12 @@ enum {
 
 static const int64_t SECOND = 1000000000, PATIENCE = 5 * SECOND;
 
-enum failure { CONNECT, CLOSED, STATUS, LENGTH, MALFORMED, TIMEOUT, FAILURES };
-static const char *const failure_names[] = {"connect", "closed", "status", "length", "malformed", "timeout"};
+enum failure { CONNECT, CLOSED, STATUS, LENGTH, MALFORMED, TIMEOUT, HANDSHAKE, FAILURES };
+static const char *const failure_names[] = {"connect", "closed", "status", "length", "malformed", "timeout", "handshake"};
 
 struct connection {
     int fd;
+    SSL *tls;             // NULL without TLS.
     bool busy;
     bool readable;
     size_t sent;          // Bytes of the request.
@@ -54,8 +61,9 @@ static struct {
     size_t post;
     int64_t expected;
     bool churn, idle, first;
-    int64_t rate;
-    const char *field, *port, *path;
+    int64_t rate, count;
+    const char *field, *port, *path, *server_name, *certificate;
+    bool resume;
 } options = {.connections = 64, .seconds = 2, .expected = -1, .field = "Host: localhost"};
 
 static int poller;
@@ -64,7 +72,7 @@ static char *request;
 static size_t request_length;
 static struct connection *all, *free_first, *free_last;
 static char scratch[SCRATCH];
-static uint64_t completed, received, failures[FAILURES], failed;
+static uint64_t started, completed, received, failures[FAILURES], failed;
 static unsigned source;
 static int busy;
 static bool stopping;
@@ -115,6 +123,8 @@ static struct connection *take_free(void) {
 }
 
 static void drop(struct connection *c) {
+    if (c->tls) tls_close(c->tls);
+    c->tls = NULL;
     if (c->fd >= 0) close(c->fd);
     c->fd = -1;
     c->readable = false;
@@ -144,12 +154,19 @@ static bool open_connection(struct connection *c) {
         if (bind(c->fd, (struct sockaddr *)&address, sizeof address) < 0) fail("bind");
     }
     if (connect(c->fd, (struct sockaddr *)&target, sizeof target) < 0 && errno != EINPROGRESS) return false;
+    if (options.server_name) c->tls = tls_open(c->fd);
     watch(poller, c->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c);
     return true;
 }
 
 static void send_rest(struct connection *c) {
-    ssize_t sent = write(c->fd, request + c->sent, request_length - c->sent);
+    if (c->tls && !SSL_is_init_finished(c->tls)) {
+        enum tls_state state = tls_handshake(c->tls);
+        if (state == TLS_BROKEN) failure(c, HANDSHAKE);
+        if (state != TLS_READY) return;
+    }
+    size_t left = request_length - c->sent;
+    ssize_t sent = c->tls ? tls_write(c->tls, request + c->sent, left) : write(c->fd, request + c->sent, left);
     if (sent >= 0) {
         c->sent += (size_t)sent;
     } else if (errno != EAGAIN) {
@@ -158,6 +175,7 @@ static void send_rest(struct connection *c) {
 }
 
 static void start(struct connection *c, int64_t due) {
+    started++;
     c->busy = true;
     busy++;
     c->due = due;
@@ -192,7 +210,7 @@ static void receive(struct connection *c) {
     while (c->readable) {
         size_t kept = c->stashed;
         if (kept) memcpy(scratch, c->stash, kept);
-        ssize_t got = read(c->fd, scratch + kept, SCRATCH - kept);
+        ssize_t got = c->tls ? tls_read(c->tls, scratch + kept, SCRATCH - kept) : read(c->fd, scratch + kept, SCRATCH - kept);
         if (got < 0 && errno == EAGAIN) {
             c->readable = false;
             return;
@@ -201,7 +219,8 @@ static void receive(struct connection *c) {
             failure(c, c->sent == 0 ? CONNECT : CLOSED);
             return;
         }
-        if ((size_t)got < SCRATCH - kept) c->readable = false;
+        // One TLS record may be followed by others that have been read already.
+        if ((size_t)got < SCRATCH - kept && !c->tls) c->readable = false;
         received += (uint64_t)got;
         size_t count = kept + (size_t)got;
         if (!c->busy) {
@@ -234,7 +253,10 @@ static void handle(struct connection *c, uint32_t events) {
         failure(c, c->sent == 0 ? CONNECT : CLOSED);
         return;
     }
-    if (events & EPOLLOUT && c->busy && c->sent < request_length) send_rest(c);
+    bool sending = c->busy && c->sent < request_length;
+    if (sending && (events & EPOLLOUT || (c->tls && !SSL_is_init_finished(c->tls)))) send_rest(c);
+    // The rest of the request waits for the socket; nothing is to be read before the handshake is over.
+    if (c->tls && !SSL_is_init_finished(c->tls)) return;
     if (events & EPOLLIN && c->fd >= 0) {
         c->readable = true;
         receive(c);
@@ -273,11 +295,12 @@ static bool turn(int64_t until) {
 static void run_closed(int64_t end) {
     for (;;) {
         int64_t time = now();
-        stopping = time >= end || failed >= FAILURE_LIMIT;
+        bool all_asked = options.count > 0 && started >= (uint64_t)options.count;
+        stopping = time >= end || all_asked || failed >= FAILURE_LIMIT;
         if (!stopping) {
             // Only those free now: one that fails at once comes back to the queue, and may wait a turn.
             struct connection *last = free_first ? free_last : NULL;
-            for (struct connection *c = NULL; last && c != last;) {
+            for (struct connection *c = NULL; last && c != last && (options.count == 0 || started < (uint64_t)options.count);) {
                 c = take_free();
                 start(c, time);
             }
@@ -377,11 +400,13 @@ static void report(double seconds) {
     printf("}, \"bytes\": %lu, \"seconds\": %.3f, \"rate\": %.1f", received, seconds, (double)completed / seconds);
     printf(", \"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p999\": %.2f", percentile(0.5), percentile(0.9), percentile(0.99),
         percentile(0.999));
-    printf(", \"max\": %.2f}\n", percentile(1));
+    printf(", \"max\": %.2f, \"handshakes\": %lu, \"resumed\": %lu}\n", percentile(1), tls_handshakes, tls_resumed);
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: load [-c N] [-d SECONDS] [-H FIELD] [-p BYTES] [-e BYTES] [-n] [-r RATE] [-i | -f] PORT PATH\n");
+    fprintf(
+        stderr, "usage: load [-c N] [-d SECONDS | -N REQUESTS] [-H FIELD] [-p BYTES] [-e BYTES] [-n] [-r RATE] [-i | -f]\n"
+                "            [-t SERVER-NAME [-k PEM-FILE] [-R]] PORT PATH\n");
     return 2;
 }
 
@@ -396,10 +421,11 @@ static int64_t number(const char *text) {
 
 int main(int argc, char **argv) {
     int option;
-    while ((option = getopt(argc, argv, "c:d:H:p:e:nr:if")) != -1) {
+    while ((option = getopt(argc, argv, "c:d:N:H:p:e:nr:ift:k:R")) != -1) {
         switch (option) {
         case 'c': options.connections = (int)number(optarg); break;
         case 'd': options.seconds = strtod(optarg, NULL); break;
+        case 'N': options.count = number(optarg); break;
         case 'H': options.field = optarg; break;
         case 'p': options.post = (size_t)number(optarg); break;
         case 'e': options.expected = number(optarg); break;
@@ -407,10 +433,15 @@ int main(int argc, char **argv) {
         case 'r': options.rate = number(optarg); break;
         case 'i': options.idle = true; break;
         case 'f': options.first = true; break;
+        case 't': options.server_name = optarg; break;
+        case 'k': options.certificate = optarg; break;
+        case 'R': options.resume = true; break;
         default: return usage();
         }
     }
     if (argc - optind != 2 || options.connections < 1 || options.seconds <= 0) return usage();
+    if (options.first && options.server_name) return usage();
+    if (options.count > 0) options.seconds = 3600;
     options.port = argv[optind];
     options.path = argv[optind + 1];
 
@@ -419,6 +450,7 @@ int main(int argc, char **argv) {
     prctl(PR_SET_TIMERSLACK, 1);
     target = loopback(options.port);
     make_request();
+    if (options.server_name) tls_prepare(options.server_name, options.certificate, options.resume);
     if (options.first) return run_first();
 
     poller = epoll_create1(EPOLL_CLOEXEC);

@@ -15,13 +15,23 @@ import time
 from datetime import date
 from pathlib import Path
 
-from . import peers as known
-from .measure import DIRECT, SCENARIOS, Bench, MeasureError, PeerError, call_counter
-from .peers import Peer
+from .certificates import make_certificates
+from .measure import DIRECT, Bench, MeasureError, PeerError, call_counter
+from .peers import HOST, Peer
 from .processes import Processes, free_port
+from .proxies.envoy import envoy
+from .proxies.floor import floor
+from .proxies.haproxy import haproxy
+from .proxies.nghttpx import nghttpx
+from .proxies.nginx import nginx
+from .proxies.outrigger import outrigger
 from .report import Results, as_json, markdown
+from .scenarios import GROUPS, SCENARIOS, Scenario
 
-PEERS = ["floor", "nginx", "haproxy", "envoy", "outrigger"]
+PEERS = ["floor", "nginx", "haproxy", "nghttpx", "envoy", "outrigger"]
+
+#: The C programs, and what each one needs beside libc.
+PROGRAMS = {"floor": [], "origin": [], "h2origin": [], "load": ["-lssl", "-lcrypto"]}
 
 
 def say(text: str) -> None:
@@ -51,10 +61,13 @@ def positive(kind: type):
 
 
 def arguments() -> argparse.Namespace:
-    scenario_names = [scenario.name for scenario in SCENARIOS]
+    scenario_names = [*GROUPS, *(scenario.name for scenario in SCENARIOS)]
     parser = argparse.ArgumentParser(prog="Benchmarks/run", description="Compares outrigger-proxy with its peers. Figures: README.md.")
     parser.add_argument("--peers", type=names(PEERS), default=PEERS, metavar="NAMES", help=",".join(PEERS))
-    parser.add_argument("--scenarios", type=names(scenario_names), default=scenario_names, metavar="NAMES", help=",".join(scenario_names))
+    parser.add_argument(
+        "--scenarios", type=names(scenario_names), default=list(GROUPS), metavar="NAMES",
+        help="groups or scenarios: " + "; ".join(f"{group} ({', '.join(one.name for one in members)})" for group, members in GROUPS.items()),
+    )  # fmt: skip
     parser.add_argument("--rounds", type=positive(int), default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--seconds", type=positive(float), default=3, help="of load in each round (default 3)")
     parser.add_argument("--warmup", type=positive(float), default=1, help="seconds of load before each round (default 1)")
@@ -77,8 +90,8 @@ def arguments() -> argparse.Namespace:
         parser.error("--snapshot needs --snapshot-port and --origin-port")
     if given.snapshot and len(given.outrigger or []) > 1:
         parser.error("--snapshot goes with one --outrigger")
-    names_given = [known.outrigger(text, None, None, free_port).name for text in given.outrigger or []]
-    if len(set(names_given) - {*PEERS[:4], DIRECT}) < len(names_given):
+    names_given = [outrigger(text, None, None, free_port).name for text in given.outrigger or []]
+    if len(set(names_given) - {*PEERS[:-1], DIRECT}) < len(names_given):
         parser.error("every --outrigger needs a name of its own: --outrigger NAME=PATH")
     allowed = os.sched_getaffinity(0)
     given.origin_cpu = given.load_cpu if given.origin_cpu is None else given.origin_cpu
@@ -92,31 +105,45 @@ def arguments() -> argparse.Namespace:
 
 def find_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
     """The proxies that can take part, in order, and why the others cannot."""
+    makers = {"floor": floor, "nginx": nginx, "haproxy": haproxy, "nghttpx": nghttpx, "envoy": lambda: envoy(given.envoy)}
     found: list[Peer] = []
     for name in given.peers:
-        if name == "floor":
-            found.append(known.floor())
-        elif name == "nginx":
-            found.append(known.nginx())
-        elif name == "haproxy":
-            found.append(known.haproxy())
-        elif name == "envoy":
-            found.append(known.envoy(given.envoy))
+        if name in makers:
+            found.append(makers[name]())
         else:
-            found += [known.outrigger(text, given.snapshot, given.snapshot_port, free_port) for text in given.outrigger or [None]]
+            found += [outrigger(text, given.snapshot, given.snapshot_port, free_port) for text in given.outrigger or [None]]
     return [peer for peer in found if not peer.missing], {peer.name: peer.missing for peer in found if peer.missing}
+
+
+def find_scenarios(given: argparse.Namespace, missing: dict[str, str]) -> list[Scenario]:
+    """Those chosen, in the order of the table, without those that lack a tool."""
+    chosen = []
+    for group, members in GROUPS.items():
+        for scenario in members:
+            if not {group, scenario.name} & set(given.scenarios):
+                continue
+            if scenario.legs[0].http2 and not shutil.which("h2load"):
+                missing[scenario.name] = "apt-get install nghttp2-client, or Benchmarks/setup"
+            else:
+                chosen.append(scenario)
+    return chosen
 
 
 def build(directory: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         sys.exit("run: no C compiler: apt-get install gcc libc6-dev, or Benchmarks/setup")
+    for tool in ("curl", "openssl"):
+        if not shutil.which(tool):
+            sys.exit(f"run: no {tool}: apt-get install {tool}, or Benchmarks/setup")
     here = Path(__file__).resolve().parents[1]
-    for name in ("floor", "origin", "load"):
-        command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", str(directory / name), str(here / name / f"{name}.c")]
+    for name, libraries in PROGRAMS.items():
+        source = here / name / f"{name}.c"
+        command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", str(directory / name), str(source), *libraries]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            sys.exit(f"run: {' '.join(command)} failed:\n{done.stderr}")
+            hint = "\nDebian has the headers of OpenSSL in libssl-dev." if "openssl/" in done.stderr else ""
+            sys.exit(f"run: {' '.join(command)} failed:\n{done.stderr}{hint}")
 
 
 def machine() -> str:
@@ -139,27 +166,41 @@ def busy_share(seconds: float) -> float:
     return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
 
 
-def run(given: argparse.Namespace, processes: Processes, directory: Path, chosen: list[Peer], results: Results) -> None:
-    """Measures all rounds into `results`, which hold what there is when the run is interrupted."""
+def prepare(given: argparse.Namespace, processes: Processes, directory: Path) -> Bench:
+    """The C programs, the certificates and the origins."""
     tools = directory / "tools"
     tools.mkdir()
     build(tools)
-    origin = given.origin_port or free_port()
-    bench = Bench(
-        processes, tools, directory, origin, given.proxy_cpu, given.load_cpu, given.seconds, given.warmup, given.idle_connections
+    origins = (given.origin_port or free_port(), free_port())
+    for name, port in zip(("origin", "h2origin"), origins):
+        server = processes.start([str(tools / name), str(port)], given.origin_cpu, log=directory / f"{name}.log")
+        time.sleep(0.1)
+        if server.poll() is not None:
+            sys.exit(f"run: {name} did not start: {(directory / f'{name}.log').read_text().strip()}")
+    return Bench(
+        processes, tools, directory, make_certificates(directory / "certificates", HOST), origins, given.proxy_cpu, given.load_cpu,
+        given.seconds, given.warmup, given.idle_connections,
     )  # fmt: skip
-    server = processes.start([str(tools / "origin"), str(origin)], given.origin_cpu, log=directory / "origin.log")
-    time.sleep(0.1)
-    if server.poll() is not None:
-        sys.exit(f"run: the origin did not start: {(directory / 'origin.log').read_text().strip()}")
 
-    scenarios = [scenario for scenario in SCENARIOS if scenario.name in given.scenarios]
+
+def able(peers: list[Peer], scenario: Scenario) -> list[Peer]:
+    """Those that can stand between the scenario's legs."""
+    pairs = list(zip(scenario.legs, scenario.legs[1:]))
+    return [peer for peer in peers if all(peer.speaks(*pair) for pair in pairs)]
+
+
+def run(given: argparse.Namespace, bench: Bench, scenarios: list[Scenario], chosen: list[Peer], results: Results) -> None:
+    """Measures all rounds into `results`, which hold what there is when the run is interrupted."""
     direct = Peer(DIRECT, lambda _: [])
     for number in range(1, given.rounds + 1):
         for scenario in scenarios:
-            field = [direct, *chosen] if scenario.rate else chosen
+            if scenario.once and number > 1:
+                continue
+            field = able(chosen, scenario)
+            if scenario.rate:
+                field.insert(0, direct)
             # Each round starts with another proxy: none is always the one after a heavy neighbour.
-            turn = (number - 1) % len(field)
+            turn = (number - 1) % max(1, len(field))
             for peer in field[turn:] + field[:turn]:
                 say(f"round {number} of {given.rounds}: {scenario.name}, {peer.name}")
                 try:
@@ -174,7 +215,7 @@ def run(given: argparse.Namespace, processes: Processes, directory: Path, chosen
         for scenario in scenarios if count else []:
             if scenario.kind != "load":
                 continue
-            for peer in chosen:
+            for peer in able(chosen, scenario):
                 say(f"system calls: {scenario.name}, {peer.name}")
                 try:
                     results.calls[scenario.name, peer.name] = bench.count_calls(scenario, peer, count)
@@ -189,7 +230,9 @@ def main() -> int:
     given = arguments()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if "memory" in given.scenarios and hard < 2 * given.idle_connections + 4000:
+    chosen, missing = find_peers(given)
+    scenarios = find_scenarios(given, missing)
+    if any(scenario.kind == "memory" for scenario in scenarios) and hard < 2 * given.idle_connections + 4000:
         # HAProxy alone reserves two descriptors a connection.
         needed = 2 * given.idle_connections + 4000
         say(f"run: --idle-connections {given.idle_connections} needs {needed} descriptors; the hard limit (ulimit -Hn) is {hard}")
@@ -201,23 +244,21 @@ def main() -> int:
         except OSError as error:
             say(f"run: --json {given.json}: {error.strerror}")
             return 2
-    chosen, missing = find_peers(given)
     for name, reason in missing.items():
         say(f"skipped: {name}: {reason}")
-    if not chosen:
-        say("run: no proxy to measure")
+    if not chosen or not any(able(chosen, scenario) for scenario in scenarios):
+        say("run: nothing to measure: no such proxy, or none that speaks what the scenarios need")
         return 2
     noise = busy_share(1)
     if noise > 0.1:
         say(f"warning: other work keeps {noise:.0%} of this machine's CPUs busy; figures will be noisy, ratios less so")
 
     results = Results()
-    scenarios = [scenario for scenario in SCENARIOS if scenario.name in given.scenarios]
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="outrigger-bench-") as path:
         try:
             with Processes() as processes:
-                run(given, processes, Path(path), chosen, results)
+                run(given, prepare(given, processes, Path(path)), scenarios, chosen, results)
         except KeyboardInterrupt:
             say("interrupted")
             interrupted = True

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import median
 
-from .measure import DIRECT, Row, Scenario
+from .measure import DIRECT
+from .scenarios import BASES, PLAIN_BASES, Row, Scenario
+
+#: Whom "the best" is chosen from.
+FIELD = ("nginx", "haproxy", "nghttpx", "envoy")
 
 
 @dataclass
@@ -25,21 +29,27 @@ class Results:
 
     def figures(self, scenario: Scenario, row: Row, peer: str) -> list[float] | None:
         """One figure a round, or None if a round failed: the proxy has no figure then."""
+        name = row.figure or row.key
         rounds = self.rounds.get((scenario.name, peer), [])
         if not rounds or any(figures is None for figures in rounds):
             return None
-        if row.key in ("latency-p50", "latency-p99"):
+        if row.over_direct:
             direct = self.rounds.get((scenario.name, DIRECT), [])
             if len(direct) != len(rounds) or any(figures is None for figures in direct):
                 return None
-            name = row.key.removeprefix("latency-")
             return [ours[name] - base[name] for ours, base in zip(rounds, direct)]
-        return [figures[row.key] for figures in rounds]
+        return [figures[name] for figures in rounds]
+
+    def best(self, scenario: Scenario, row: Row) -> str | None:
+        """The peer with the lowest median."""
+        medians = {peer: median(figures) for peer in FIELD if (figures := self.figures(scenario, row, peer))}
+        return min(medians, key=medians.__getitem__, default=None)
 
     def ratio(self, scenario: Scenario, row: Row, peer: str, base: str) -> float | None:
         """The median over the rounds of this peer's figure divided by the other's in the same round."""
-        ours, theirs = self.figures(scenario, row, peer), self.figures(scenario, row, base)
-        if not row.ratios or ours is None or theirs is None or any(figure <= 0 for figure in theirs):
+        other = self.best(scenario, row) if base == "best" else base
+        ours, theirs = self.figures(scenario, row, peer), self.figures(scenario, row, other) if other else None
+        if row.over_direct or ours is None or theirs is None or any(figure <= 0 for figure in theirs):
             return None
         return median(a / b for a, b in zip(ours, theirs))
 
@@ -54,8 +64,26 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines])
 
 
+def ratio_table(results: Results, scenarios: list[Scenario], peers: list[str], bases: tuple[str, str]) -> str | None:
+    lines = []
+    for scenario in scenarios:
+        for row in scenario.rows:
+            if scenario.bases != bases or row.over_direct:
+                continue
+            best = results.best(scenario, row) if "best" in bases else None
+            line = [f"{row.title} ({best or 'no peer'})" if "best" in bases else row.title]
+            for peer in peers:
+                pair = [results.ratio(scenario, row, peer, base) for base in bases]
+                line.append("–" if pair == [None, None] else " / ".join("–" if value is None else f"{value:.2f}" for value in pair))
+            lines.append(line)
+    if not lines:
+        return None
+    names = ["the best peer (in brackets)" if base == "best" else base.capitalize() if base == "envoy" else base for base in bases]
+    return f"Ratio to {names[0]} / to {names[1]} in the same round, median:\n\n" + table(["scenario", *peers], lines)
+
+
 def markdown(results: Results, scenarios: list[Scenario], peers: list[str], settings: str, machine: str, versions: dict[str, str]) -> str:
-    cells, ratios, busy = [], [], []
+    cells, busy = [], []
     for scenario in scenarios:
         for row in scenario.rows:
             line = [row.title, row.unit]
@@ -66,12 +94,6 @@ def markdown(results: Results, scenarios: list[Scenario], peers: list[str], sett
                 else:
                     line.append("**failed**" if (scenario.name, peer) in results.rounds else "–")
             cells.append(line)
-            if row.ratios:
-                line = [row.title]
-                for peer in peers:
-                    pair = [results.ratio(scenario, row, peer, base) for base in ("floor", "nginx")]
-                    line.append(" / ".join("–" if value is None else f"{value:.2f}" for value in pair))
-                ratios.append(line)
         if scenario.kind == "load" and not scenario.rate:
             line = [scenario.name]
             for peer in peers:
@@ -84,8 +106,7 @@ def markdown(results: Results, scenarios: list[Scenario], peers: list[str], sett
             busy.append(line)
     parts = [f"{machine}\n{settings}\n" + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."]
     parts.append("Median [minimum] of the rounds:\n\n" + table(["scenario", "unit", *peers], cells))
-    if ratios:
-        parts.append("Ratio to floor / to nginx in the same round, median:\n\n" + table(["scenario", *peers], ratios))
+    parts += [text for bases in (PLAIN_BASES, BASES) if (text := ratio_table(results, scenarios, peers, bases))]
     if busy:
         parts.append("Requests a second · share of its CPU used · share waited for the CPU:\n\n" + table(["scenario", *peers], busy))
     if results.calls:
@@ -113,10 +134,14 @@ def as_json(results: Results, scenarios: list[Scenario], peers: list[str]) -> di
                     "median": median(figures) if figures else None,
                     "minimum": min(figures) if figures else None,
                     "rounds": figures,
-                    "toFloor": results.ratio(scenario, row, peer, "floor"),
-                    "toNginx": results.ratio(scenario, row, peer, "nginx"),
+                    "ratios": {base: results.ratio(scenario, row, peer, base) for base in scenario.bases},
                 }
-            rows.append({"scenario": scenario.name, "row": row.key, "title": row.title, "unit": row.unit, "peers": cells})
+            rows.append(
+                {
+                    "scenario": scenario.name, "row": row.key, "title": row.title, "unit": row.unit, "bases": scenario.bases,
+                    "best": results.best(scenario, row), "peers": cells,
+                }
+            )  # fmt: skip
     return {
         "rows": rows,
         "measurements": [
