@@ -44,7 +44,8 @@ def make_certificates(directory: Path, host: str) -> Certificates:
         openssl("genpkey", *curve, "-out", str(key))
         openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}", "-out", str(request))
         extensions.write_text(
-            f"basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage={usage}\nsubjectAltName={alternatives}\n"
+            "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+            f"extendedKeyUsage={usage}\nsubjectAltName={alternatives}\n"
         )
         openssl(
             "x509", "-req", "-in", str(request), "-CA", str(authority), "-CAkey", str(authority_key), "-CAcreateserial", "-sha256",

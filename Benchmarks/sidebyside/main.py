@@ -61,12 +61,13 @@ def positive(kind: type):
 
 
 def arguments() -> argparse.Namespace:
+    members = "; ".join(f"{group} ({', '.join(scenario.name for scenario in scenarios)})" for group, scenarios in GROUPS.items())
     scenario_names = [*GROUPS, *(scenario.name for scenario in SCENARIOS)]
     parser = argparse.ArgumentParser(prog="Benchmarks/run", description="Compares outrigger-proxy with its peers. Figures: README.md.")
     parser.add_argument("--peers", type=names(PEERS), default=PEERS, metavar="NAMES", help=",".join(PEERS))
     parser.add_argument(
         "--scenarios", type=names(scenario_names), default=list(GROUPS), metavar="NAMES",
-        help="groups or scenarios: " + "; ".join(f"{group} ({', '.join(one.name for one in members)})" for group, members in GROUPS.items()),
+        help=f"groups or scenarios: {members}",
     )  # fmt: skip
     parser.add_argument("--rounds", type=positive(int), default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--seconds", type=positive(float), default=3, help="of load in each round (default 3)")

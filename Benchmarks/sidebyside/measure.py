@@ -105,17 +105,17 @@ class Bench:
     # The proxies.
 
     @contextmanager
-    def running(self, scenario: Scenario, peer: Peer, wrapper: list[str] | None = None) -> Iterator[Running]:
-        """Proxies that have answered one request of the scenario right. `wrapper` stands before their commands."""
+    def running(self, scenario: Scenario, peer: Peer, wrapper: Callable[[Place], list[str]] | None = None) -> Iterator[Running]:
+        """Proxies that have answered one request of the scenario right. `wrapper` stands before their commands, and makes them slow."""
         running = Running([], [], 0)
         try:
-            self.start(running, scenario, peer, wrapper or [])
+            self.start(running, scenario, peer, wrapper)
             yield running
             if ended := running.ended():
                 raise MeasureError(f"{peer.name} {ended}")
         finally:
             for process in running.processes:
-                self.processes.end(process)
+                self.processes.end(process, patience=60 if wrapper else 3)
 
     def place(self, scenario: Scenario, peer: Peer, role: Role, legs: slice, origin: int) -> Place:
         directory = self.directory / f"{self.starts}-{peer.name}-{role.value}"
@@ -126,7 +126,7 @@ class Bench:
             downstream, upstream, role, scenario.grpc,
         )  # fmt: skip
 
-    def start(self, running: Running, scenario: Scenario, peer: Peer, wrapper: list[str]) -> None:
+    def start(self, running: Running, scenario: Scenario, peer: Peer, wrapper: Callable[[Place], list[str]] | None) -> None:
         self.starts += 1
         origin = self.origin(scenario)
         if scenario.is_mesh:
@@ -139,7 +139,7 @@ class Bench:
             running.milliseconds = self.first_byte(running, scenario, peer)
         else:
             for place in running.places:
-                command = [*wrapper, *peer.command(place)]
+                command = [*(wrapper(place) if wrapper else []), *peer.command(place)]
                 running.processes.append(self.processes.start(command, self.proxy_cpu, log=place.directory / "log"))
         deadline = time.monotonic() + START_LIMIT * (10 if wrapper else 1)
         while True:

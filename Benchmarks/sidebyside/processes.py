@@ -80,13 +80,13 @@ class Processes:
                 output.close()
         return process
 
-    def end(self, process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
-        """Asks the process to end, makes it after three seconds, and leaves none of its descendants."""
+    def end(self, process: subprocess.Popen[str], number: int = signal.SIGTERM, patience: float = 3) -> None:
+        """Asks the process to end, makes it after `patience` seconds, and leaves none of its descendants."""
         family = descendants(process.pid)
         if process.poll() is None:
             process.send_signal(number)
             try:
-                process.wait(3)
+                process.wait(patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

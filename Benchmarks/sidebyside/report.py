@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from .measure import DIRECT
-from .scenarios import BASES, PLAIN_BASES, Row, Scenario
+from .scenarios import BASES, GROUPS, PLAIN_BASES, Row, Scenario
 
 #: Whom "the best" is chosen from.
 FIELD = ("nginx", "haproxy", "nghttpx", "envoy")
@@ -123,6 +123,7 @@ def markdown(results: Results, scenarios: list[Scenario], peers: list[str], sett
 
 def as_json(results: Results, scenarios: list[Scenario], peers: list[str]) -> dict[str, object]:
     rows = []
+    groups = {scenario.name: group for group, members in GROUPS.items() for scenario in members}
     for scenario in scenarios:
         for row in scenario.rows:
             cells = {}
@@ -138,8 +139,8 @@ def as_json(results: Results, scenarios: list[Scenario], peers: list[str]) -> di
                 }
             rows.append(
                 {
-                    "scenario": scenario.name, "row": row.key, "title": row.title, "unit": row.unit, "bases": scenario.bases,
-                    "best": results.best(scenario, row), "peers": cells,
+                    "group": groups[scenario.name], "scenario": scenario.name, "row": row.key, "title": row.title, "unit": row.unit,
+                    "bases": scenario.bases, "best": results.best(scenario, row), "peers": cells,
                 }
             )  # fmt: skip
     return {

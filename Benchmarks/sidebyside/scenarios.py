@@ -47,7 +47,7 @@ class Scenario:
     #: it in the latency, and in failures once it is five seconds late.
     rate: int | None = None
     kind: str = "load"
-    #: Ratios mean something only for figures that are not a difference.
+    #: Whose figures the others are divided by.
     bases: tuple[str, ...] = ()
     #: Repeats to a percent: one round tells.
     once: bool = False
@@ -64,6 +64,10 @@ def load(name: str, title: str, unit: str = "CPU µs/request", **rest: object) -
 
 def http2(name: str, title: str, **rest: object) -> Scenario:
     return load(name, title, connections=16, **rest)
+
+
+def idle(name: str, row: Row, downstream: Leg) -> Scenario:
+    return Scenario(name, (row,), legs=(downstream, H1), kind="memory", bases=BASES, once=True)
 
 
 #: By group, in the order of the table.
@@ -83,6 +87,7 @@ GROUPS = {
             ),
             connections=32,
             rate=2000,
+            bases=PLAIN_BASES,
         ),
         Scenario(
             "memory",
@@ -92,8 +97,9 @@ GROUPS = {
                 Row("idle", "memory per idle connection", "bytes"),
             ),
             kind="memory",
+            bases=PLAIN_BASES,
         ),
-        Scenario("start", (Row("start", "start to the first proxied byte", "ms"),), kind="start"),
+        Scenario("start", (Row("start", "start to the first proxied byte", "ms"),), kind="start", bases=PLAIN_BASES),
     ],
     "http2": [
         http2("h2c-h1", "16 connections of 32 streams, 1 KiB", legs=(H2C, H1)),
@@ -106,18 +112,16 @@ GROUPS = {
         load("tls-conn", "a TLS handshake per request", legs=(TLS_H1, H1), connections=32, churn=True),
         load("mtls-conn", "a mutual TLS handshake per request", legs=(MTLS_H1, H1), connections=32, churn=True),
         load("mtls-resumed", "the same, resumed", legs=(MTLS_H1, H1), connections=32, churn=True, resume=True),
-        Scenario(
-            "memory-tls", (Row("idle-tls", "memory per idle TLS connection", "bytes"),), legs=(TLS_H1, H1), kind="memory", bases=BASES, once=True
-        ),
-        Scenario(
-            "memory-mtls", (Row("idle-mtls", "memory per idle mTLS connection", "bytes"),), legs=(MTLS_H1, H1), kind="memory", bases=BASES,
-            once=True,
-        ),
+        idle("memory-tls", Row("idle-tls", "memory per idle TLS connection", "bytes"), TLS_H1),
+        idle("memory-mtls", Row("idle-mtls", "memory per idle mTLS connection", "bytes"), MTLS_H1),
     ],
     "mesh": [
         load("mesh-h1", "h1 → A –mTLS, HTTP/1.1→ B → h1, both", legs=(H1, MTLS_H1, H1)),
         load("mesh-h2", "h1 → A –mTLS, HTTP/2→ B → h1, both", legs=(H1, MTLS_H2, H1)),
-        http2("mesh-grpc", "gRPC over h2c → A –mTLS, HTTP/2→ B → h2c, both", legs=(H2C, MTLS_H2, H2C), grpc=True, path="/bench.Echo/Call", body=128),
+        http2(
+            "mesh-grpc", "gRPC over h2c → A –mTLS, HTTP/2→ B → h2c, both", legs=(H2C, MTLS_H2, H2C), grpc=True, path="/bench.Echo/Call",
+            body=128,
+        ),
         Scenario(
             "mesh-latency",
             (

@@ -15,7 +15,8 @@ def nghttpx() -> Peer:
         # One thread for all, nothing added to messages, idle upstream connections kept. It writes no access log unless told to.
         options = [
             "--conf=/dev/null", "--single-process", "--single-thread", "--workers=1", "--log-level=ERROR", "--errorlog-file=/dev/stderr",
-            f"--frontend={frontend}", f"--backend={backend}", "--backlog=4096", f"--worker-frontend-connections={place.idle_connections + 1000}",
+            f"--frontend={frontend}", f"--backend={backend}", "--backlog=4096",
+            f"--worker-frontend-connections={place.idle_connections + 1000}",
             "--no-via", "--no-server-rewrite", "--no-location-rewrite", "--no-add-x-forwarded-proto", "--no-ocsp",
             "--frontend-keep-alive-timeout=300s", "--backend-keep-alive-timeout=300s", "--tls-min-proto-version=TLSv1.3",
         ]  # fmt: skip

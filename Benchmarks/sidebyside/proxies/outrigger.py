@@ -3,7 +3,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from ..legs import H1, Role
+from ..legs import H1, Leg, Role
 from ..peers import HOST, REPOSITORY, Peer, PeerError, Place, absent, plain_http1
 
 
@@ -23,8 +23,9 @@ def outrigger(given: str | None, snapshot: str | None, snapshot_port: int | None
             return [str(proxy), "--snapshot", snapshot]
         file = place.directory / "snapshot"
         source = place.write("mesh.yaml", mesh(place, admin=free_port()))
+        option = "--gateway" if subject(place) == "edge" else "--node"
         done = subprocess.run(
-            [str(cli), "render", "-f", source, "--node", subject(place), "-o", "snapshot", "--output", str(file)],
+            [str(cli), "render", "-f", source, option, subject(place), "-o", "snapshot", "--output", str(file)],
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         if done.returncode != 0:
@@ -39,9 +40,14 @@ def outrigger(given: str | None, snapshot: str | None, snapshot_port: int | None
 
 def subject(place: Place) -> str:
     """Whose proxy it is: the outbound side of a node, its inbound side, or a gateway, which takes any protocol and TLS."""
-    if place.role is Role.CALLEE:
+    if place.role is Role.CALLEE or is_http1_caller(place):
         return "origin"
     return "caller" if place.role is Role.CALLER or place.downstream == place.upstream == H1 else "edge"
+
+
+def is_http1_caller(place: Place) -> bool:
+    """Two sidecars agree on HTTP/2 wherever TLS lets them. What speaks HTTP/1.1 over mutual TLS is a sidecar to its own application."""
+    return place.role is Role.CALLER and place.upstream.secure and not place.upstream.http2
 
 
 def mesh(place: Place, admin: int) -> str:
@@ -74,7 +80,7 @@ spec:
   backends:
   - virtualService:
       virtualServiceRef: {{name: origin}}
-{caller_tls(place)}
+{backend_tls(place)}
 ---
 apiVersion: appmesh.k8s.aws/v1beta2
 kind: VirtualGateway
@@ -84,7 +90,7 @@ spec:
     matchLabels: {{mesh: bench}}
   listeners:
   - portMapping: {{port: 8080, protocol: {gateway_protocol}}}
-{listener_tls(place)}
+{listener_tls(place, place.downstream)}
 ---
 apiVersion: appmesh.k8s.aws/v1beta2
 kind: GatewayRoute
@@ -117,7 +123,7 @@ spec:
       interval: {{unit: s, value: 10}}
       baseEjectionDuration: {{unit: s, value: 30}}
       maxEjectionPercent: 50
-{listener_tls(place) if place.role is Role.CALLEE else ""}
+{"" if place.role is Role.ALONE else listener_tls(place, place.upstream if who == "caller" else place.downstream)}
   serviceDiscovery:
     awsCloudMap: {{namespaceName: bench, serviceName: origin}}
 ---
@@ -157,12 +163,15 @@ spec:
   admin: {{address: "127.0.0.1:{admin}"}}
   workers: 1
   inbound:
-  - {{port: 8080, bind: {bind if who == "origin" else unused}, app: "127.0.0.1:{place.origin}"}}
+  - port: 8080
+    bind: {bind if who == "origin" else unused}
+    app: "127.0.0.1:{place.origin}"
+{app_tls(place) if is_http1_caller(place) else ""}
 """
 
 
-def listener_tls(place: Place) -> str:
-    if not place.downstream.secure:
+def listener_tls(place: Place, leg: Leg) -> str:
+    if not leg.secure:
         return ""
     files = place.certificates
     text = f"""
@@ -171,7 +180,7 @@ def listener_tls(place: Place) -> str:
       certificate:
         file: {{certificateChain: {files.server.chain}, privateKey: {files.server.key}}}
 """
-    if place.downstream.mutual:
+    if leg.mutual:
         text += f"""
       validation:
         trust:
@@ -180,13 +189,27 @@ def listener_tls(place: Place) -> str:
     return text
 
 
-def caller_tls(place: Place) -> str:
+def backend_tls(place: Place) -> str:
     if not place.upstream.secure:
         return ""
-    files = place.certificates
-    text = f"""
+    return f"""
       clientPolicy:
         tls:
+{client_tls(place)}
+"""
+
+
+def app_tls(place: Place) -> str:
+    return f"""
+    appTLS:
+          serverName: {HOST}
+{client_tls(place)}
+"""
+
+
+def client_tls(place: Place) -> str:
+    files = place.certificates
+    text = f"""
           validation:
             trust:
               file: {{certificateChain: {files.authority}}}
