@@ -92,7 +92,8 @@ let package = Package(
             path: "Sources/CLI/outrigger", swiftSettings: strict),
 
         // Tests mirror the folders above.
-        .target(name: "TestSupport", dependencies: ["Base"], path: "Tests/Support", swiftSettings: strict),
+        .target(name: "CTestTLS", path: "Tests/CTestTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .target(name: "TestSupport", dependencies: ["CTestTLS", "Base"], path: "Tests/Support", swiftSettings: strict),
         tests("BaseTests", ["Base"]),
         tests("HTTPTests", ["HTTP", "Base"]),
         tests("HTTP1Tests", ["HTTP1", "HTTP", "Base"]),

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 
 /// A blocking TCP connection on loopback with a deadline for everything: a caller that can send any bytes in any pieces, or one
-/// connection of an `Origin`.
+/// connection of an `Origin`. `startTLS` puts TLS on it: what is sent and received is plaintext from then on.
 public final class RawConnection: @unchecked Sendable {
     public enum End: Equatable, Sendable {
         /// FIN: the other side has nothing more to say.
@@ -18,6 +18,8 @@ public final class RawConnection: @unchecked Sendable {
     private let records: Bool
     /// Read from the socket, but not yet asked for.
     private var pending: [UInt8] = []
+    /// Nil = plaintext.
+    public internal(set) var tls: TLSEnd?
 
     /// - Parameter records: keep every received byte for `received`.
     init(adopting descriptor: CInt, records: Bool) {
@@ -57,6 +59,11 @@ public final class RawConnection: @unchecked Sendable {
     }
 
     public func send(_ bytes: [UInt8], within limit: Duration = patience) throws {
+        try sendRaw(tls?.seal(bytes) ?? bytes, within: limit)
+    }
+
+    /// Past TLS, if there is any.
+    public func sendRaw(_ bytes: [UInt8], within limit: Duration = patience) throws {
         let deadline = ContinuousClock.now + limit
         var sent = 0
         while sent < bytes.count {
@@ -106,8 +113,9 @@ public final class RawConnection: @unchecked Sendable {
         return sent
     }
 
-    /// FIN; reading goes on.
+    /// FIN, with TLS behind a close_notify; reading goes on.
     public func finishSending() {
+        if let tls { try? sendRaw(tls.sealEnd()) }
         _ = shutdown(descriptor, CInt(SHUT_WR))
     }
 
@@ -117,14 +125,35 @@ public final class RawConnection: @unchecked Sendable {
     public var received: [UInt8] { lock.withLock { log } }
     public var receivedCount: Int { lock.withLock { count } }
 
-    /// What comes next, at least one byte; empty = the other side has ended with FIN.
+    /// What comes next, at least one byte; empty = the other side has ended with FIN, or by close_notify.
     ///
-    /// - Throws: `End.reset` as an error, or `TestFailure` at the deadline.
+    /// - Throws: `ConnectionReset`, `TLSFailure`, or `TestFailure` at the deadline.
     public func receive(max: Int = 64 << 10, within limit: Duration = patience) throws -> [UInt8] {
         if !pending.isEmpty {
             defer { pending.removeFirst(min(max, pending.count)) }
             return Array(pending.prefix(max))
         }
+        guard let tls else { return try receiveRaw(max: max, within: limit) }
+        while true {
+            switch try tls.open(max: max) {
+            case .bytes(let bytes): return bytes
+            case .end: return []
+            case .needMore:
+                let ciphertext = try receiveRaw(max: 64 << 10, within: limit)
+                if ciphertext.isEmpty {
+                    tls.wasTruncated = true
+                    return []
+                }
+                tls.push(ciphertext)
+                // An answer that the protocol asks for, or an alert, perhaps to somebody who has gone.
+                let answer = tls.pull()
+                if !answer.isEmpty { try? sendRaw(answer, within: limit) }
+            }
+        }
+    }
+
+    /// Past TLS, if there is any.
+    public func receiveRaw(max: Int = 64 << 10, within limit: Duration = patience) throws -> [UInt8] {
         let deadline = ContinuousClock.now + limit
         while true {
             let room = max
