@@ -12,21 +12,6 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(
-                feature: "TLS towards callers", consequence: "such connections are closed; plaintext is served where the mode is PERMISSIVE"
-            ) {
-                snapshot in
-                snapshot.listeners.filter { $0.filterChains.contains { $0.tls != nil } }.map(\.name)
-            },
-            Missing(feature: "TLS towards endpoints", consequence: "requests fail, or go as plaintext where enforce is false") { snapshot in
-                snapshot.clusters.filter { $0.tls != nil }.map(\.name)
-            },
-            Missing(feature: "HTTP/2 and gRPC from callers", consequence: "only HTTP/1.1 is understood") { snapshot in
-                snapshot.listeners.filter { $0.managers.contains { $0.codec == .http2 } }.map(\.name)
-            },
-            Missing(feature: "HTTP/2 and gRPC towards endpoints", consequence: "requests to the cluster fail") { snapshot in
-                snapshot.clusters.filter { $0.upstreamProtocol == .http2 }.map(\.name)
-            },
             Missing(feature: "active health checks", consequence: "endpoints count as healthy; outlier detection works") { snapshot in
                 snapshot.clusters.filter { !$0.healthChecks.isEmpty }.map(\.name)
             },
@@ -76,12 +61,6 @@ enum Honoured {
         for tls in snapshot.listeners.flatMap(\.filterChains).compactMap(\.tls) { look(tls.certificate, tls.validation) }
         for tls in snapshot.clusters.compactMap(\.tls) { look(tls.certificate, tls.validation) }
         return texts.map { Note(kind: .warning, path: $0.key, text: $0.value) }
-    }
-}
-
-extension Listener {
-    fileprivate var managers: [HTTPConnectionManager] {
-        filterChains.compactMap { if case .http(let manager) = $0.filter { manager } else { nil } }
     }
 }
 
