@@ -37,9 +37,15 @@ let package = Package(
         module("HTTP1", ["HTTP", "Base"]),
         .systemLibrary(name: "CNghttp2", path: "Modules/CNghttp2", pkgConfig: "libnghttp2"),
         module("HTTP2", ["CNghttp2", "HTTP", "Base"]),
+        module("ProxyConfig", ["Base"]),
+        .target(
+            name: "COpenSSL", path: "Modules/COpenSSL", cSettings: [.unsafeFlags(["-fsanitize=fuzzer-no-link"])],
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        module("Transport", ["COpenSSL", "ProxyConfig", "Base"]),
 
         entry("fuzz-http1", ["HTTP1", "HTTP", "Base"]),
         entry("fuzz-http2", ["HTTP2", "HTTP1", "HTTP", "Base"]),
+        entry("fuzz-client-hello", ["Transport", "ProxyConfig", "Base"]),
     ],
     swiftLanguageModes: [.v6]
 )
