@@ -16,6 +16,8 @@ final class Peer {
     /// Called for each event, after it was noted.
     var handler: ((HTTP2Event) -> Void)?
     var now = Instant(nanoseconds: 0)
+    /// Sees what is written.
+    var tap: (([UInt8]) -> Void)?
 
     init(_ role: HTTP2Role, _ limits: HTTP2Limits = HTTP2Limits(), pool: HTTP2Pool = HTTP2Pool()) {
         session = HTTP2Session(role: role, limits: limits, pool: pool)
@@ -28,7 +30,9 @@ final class Peer {
         walk([])
         for stream in session.drainedStreams { lines.append("drained \(stream.id)") }
         session.removeDrainedStreams()
-        return unsafe Array(buffer.unsafeBytes)
+        let bytes = unsafe Array(buffer.unsafeBytes)
+        tap?(bytes)
+        return bytes
     }
 
     func receive(_ bytes: [UInt8]) {

@@ -64,10 +64,10 @@ public struct HTTP2Error: Error, Hashable, Sendable {
         case priorityFlood
         case windowUpdateFlood
         case emptyFrameFlood
-        /// Frames of kinds that we do not know.
-        case unknownFrameFlood
         case headTooLarge
         case tooManyFields
+        /// The heads of all streams together.
+        case headersTakeTooMuch
         case trailersTooLarge
         case outOfMemory
         case libraryFailure
@@ -88,7 +88,7 @@ public struct HTTP2Error: Error, Hashable, Sendable {
     /// What a refused request is answered with. A refused response is a 502.
     public var status: Int {
         switch reason {
-        case .headTooLarge, .tooManyFields: 431
+        case .headTooLarge, .tooManyFields, .headersTakeTooMuch: 431
         default: 400
         }
     }
@@ -107,9 +107,9 @@ public struct HTTP2Error: Error, Hashable, Sendable {
         case .priorityFlood: "http2.priority_flood"
         case .windowUpdateFlood: "http2.window_update_flood"
         case .emptyFrameFlood: "http2.empty_frame_flood"
-        case .unknownFrameFlood: "http2.unknown_frame_flood"
         case .headTooLarge: "http2.headers_too_large"
         case .tooManyFields: "http2.too_many_headers"
+        case .headersTakeTooMuch: "http2.header_memory_exceeded"
         case .trailersTooLarge: "http2.trailers_too_large"
         case .outOfMemory: "http2.out_of_memory"
         case .libraryFailure: "http2.library_failure"

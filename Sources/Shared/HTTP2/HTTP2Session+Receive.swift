@@ -60,12 +60,13 @@ extension HTTP2Session {
         let id = unsafe frame.pointee.hd.stream_id
         if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
             let stream = pool.take()
+            stream.openedAt = now
             open(stream, id: id)
             unsafe nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
             block.begin(stream, isTrailers: false)
             return 0
         }
-        guard let stream = stream(id), !stream.isClosed, stream.refusal == nil else {
+        guard let stream = stream(id), !stream.isClosed, !stream.resetByOwner, stream.refusal == nil else {
             block.stream = nil
             return 0
         }
@@ -78,16 +79,26 @@ extension HTTP2Session {
         guard let stream = block.stream else { return 0 }
         let cost = name.count &+ value.count &+ 32
         block.bytes &+= cost
+        block.fields &+= 1
+        // Until the block has ended; what is left of it only costs its decoding, and that has a bound too.
+        guard stream.refusal == nil else {
+            guard block.bytes > limits.maxHeadBytes &* 4 || block.fields > limits.maxFields &* 4 else { return 0 }
+            return resetBlock(stream, .enhanceYourCalm)
+        }
         guard block.bytes <= limits.maxHeadBytes else {
-            return refuse(
-                stream, HTTP2Error(block.isTrailers ? .trailersTooLarge : .headTooLarge, code: .enhanceYourCalm, limit: limits.maxHeadBytes)
-            )
+            let reason = block.isTrailers ? HTTP2Error.Reason.trailersTooLarge : .headTooLarge
+            return refuse(stream, HTTP2Error(reason, code: .enhanceYourCalm, limit: limits.maxHeadBytes))
+        }
+        headerMemory &+= cost
+        stream.headerMemory &+= cost
+        guard headerMemory <= limits.maxHeaderMemory else {
+            return refuse(stream, HTTP2Error(.headersTakeTooMuch, code: .enhanceYourCalm, limit: limits.maxHeaderMemory))
         }
         if unsafe name.count > 1 && name[0] == UInt8(ascii: ":") {
+            block.pseudoFields &+= 1
             return unsafe pseudoHeader(stream, name, value) ? 0 : reject(stream)
         }
-        block.fields &+= 1
-        guard block.fields <= limits.maxFields else {
+        guard block.fields &- block.pseudoFields <= limits.maxFields else {
             return refuse(stream, HTTP2Error(.tooManyFields, code: .enhanceYourCalm, limit: limits.maxFields))
         }
         let head = block.isTrailers ? stream.trailers : stream.head
@@ -161,56 +172,71 @@ extension HTTP2Session {
     /// The head breaks the rules of messages: PROTOCOL_ERROR, and nobody hears of it (RFC 9113 section 8.1.1).
     private func reject(_ stream: HTTP2Stream) -> Int32 {
         counters.messagingErrors += 1
-        block.stream = nil
-        // Before the library does, which would say INTERNAL_ERROR.
-        unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, HTTP2ErrorCode.protocolError.rawValue)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+        return resetBlock(stream, .protocolError)
     }
 
     /// The head or the trailers pass a limit of ours.
     private func refuse(_ stream: HTTP2Stream, _ error: HTTP2Error) -> Int32 {
-        if role == .server, !block.isTrailers {
-            // The owner answers 431 once the block has ended; what is left of it only costs its decoding.
-            if stream.refusal == nil {
-                stream.refusal = error
-                return 0
-            }
-            if block.bytes < limits.maxHeadBytes &* 4, block.fields < limits.maxFields &* 4 { return 0 }
-            counters.resetsProvoked += 1
-        } else if role == .client, !block.isTrailers {
+        counters.refusedHeads += 1
+        if !block.isTrailers {
             stream.refusal = error
+            // The owner answers 431 once the block has ended.
+            if role == .server { return 0 }
+            stream.isClosed = true
+            stream.wasReset = true
             stream.resetByOwner = true
             events.append(.malformedHead(stream, error))
         }
+        return resetBlock(stream, error.code)
+    }
+
+    /// Resets the stream whose block is being read, and hears no more of the block.
+    private func resetBlock(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) -> Int32 {
         block.stream = nil
-        unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, error.code.rawValue)
+        // Before the library does it, which would say INTERNAL_ERROR.
+        unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
     }
 
     // MARK: Frames
 
-    fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {
+    fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
         let header = unsafe frame.pointee.hd
+        let isEnd = header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
+        let isAcknowledgement = header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0
         switch UInt32(header.type) {
         case NGHTTP2_HEADERS.rawValue:
-            headersEnded(header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0)
+            headersEnded(isEnd)
         case NGHTTP2_DATA.rawValue:
-            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 else { return }
-            guard let stream = stream(header.stream_id), isHeard(stream) else { return }
-            events.append(.end(stream))
+            return unsafe dataEnded(header, padding: frame.pointee.data.padlen, isEnd)
         case NGHTTP2_RST_STREAM.rawValue:
-            counters.resetsReceived += 1
-            stream(header.stream_id)?.resetByPeer = true
+            return resetReceived(header.stream_id)
         case NGHTTP2_SETTINGS.rawValue:
-            if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 {
+            guard !isAcknowledgement else {
                 events.append(.settingsAcknowledged)
-            } else {
-                counters.settingsReceived += 1
-                hasPeerSettings = true
-                events.append(.settings)
+                break
             }
+            counters.settingsReceived += 1
+            guard settingsFrames.take(now) else {
+                return fail(HTTP2Error(.settingsFlood, code: .enhanceYourCalm, limit: limits.settings.burst))
+            }
+            hasPeerSettings = true
+            events.append(.settings)
         case NGHTTP2_PING.rawValue:
-            if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 { events.append(.pong) } else { counters.pingsReceived += 1 }
+            guard !isAcknowledgement else {
+                events.append(.pong)
+                break
+            }
+            counters.pingsReceived += 1
+            guard pings.take(now) else { return fail(HTTP2Error(.pingFlood, code: .enhanceYourCalm, limit: limits.pings.burst)) }
+        case NGHTTP2_WINDOW_UPDATE.rawValue:
+            windowUpdates &+= 1
+            let limit = 5 &+ 2 &* (streamsOpened &+ limits.maxWindowUpdatesPerDataFrame &* dataFramesSent)
+            guard windowUpdates <= limit else { return fail(HTTP2Error(.windowUpdateFlood, code: .enhanceYourCalm, limit: limit)) }
+        case NGHTTP2_PRIORITY.rawValue:
+            priorityFrames &+= 1
+            let limit = limits.maxPriorityFramesPerStream &* (1 &+ streamsOpened)
+            guard priorityFrames <= limit else { return fail(HTTP2Error(.priorityFlood, code: .enhanceYourCalm, limit: limit)) }
         case NGHTTP2_GOAWAY.rawValue:
             hasPeerGoAway = true
             let goAway = unsafe frame.pointee.goaway
@@ -218,6 +244,31 @@ extension HTTP2Session {
         default:
             break
         }
+        return 0
+    }
+
+    private func dataEnded(_ header: nghttp2_frame_hd, padding: Int, _ isEnd: Bool) -> Int32 {
+        if isEnd {
+            if let stream = stream(header.stream_id), isHeard(stream) { events.append(.end(stream)) }
+        } else if header.length <= padding {
+            emptyFramesInARow += 1
+            guard emptyFramesInARow <= limits.maxEmptyFrames else {
+                return fail(HTTP2Error(.emptyFrameFlood, code: .enhanceYourCalm, limit: limits.maxEmptyFrames))
+            }
+            return 0
+        }
+        emptyFramesInARow = 0
+        pings.earn()
+        return 0
+    }
+
+    private func resetReceived(_ id: Int32) -> Int32 {
+        counters.resetsReceived += 1
+        guard let stream = stream(id) else { return 0 }
+        stream.resetByPeer = true
+        guard role == .server, !stream.hasResponded, now - stream.openedAt <= limits.earlyResetAge, !earlyResets.take(now) else { return 0 }
+        silence(stream)
+        return fail(HTTP2Error(.resetFlood, code: .enhanceYourCalm, limit: limits.earlyResets.burst))
     }
 
     private func headersEnded(_ endStream: Bool) {
@@ -230,7 +281,7 @@ extension HTTP2Session {
             if !trailers.fields.isEmpty {
                 trailers.isHTTP2 = true
                 trailers.fields.removeAll { !$0.isAllowedInTrailers(trailers) }
-                events.append(.trailers(stream))
+                if !trailers.fields.isEmpty { events.append(.trailers(stream)) }
             }
             if endStream { events.append(.end(stream)) }
             return
@@ -245,7 +296,7 @@ extension HTTP2Session {
         }
         if cookies > 1 { head.joinCookies() }
         if role == .server {
-            guard head.settleAuthority() else {
+            guard head.settleAuthority(needsPort: head.method == .connect && !stream.isExtendedConnect) else {
                 _ = reject(stream)
                 return
             }
@@ -296,7 +347,16 @@ extension HTTP2Session {
 
     /// Whether the owner wants to know of what comes on the stream.
     private func isHeard(_ stream: HTTP2Stream) -> Bool {
-        !stream.isClosed && stream.hasHead
+        !stream.isClosed && stream.hasHead && !stream.resetByOwner
+    }
+
+    /// Takes back what was told of a request in this batch, if that is all. False if the owner knows of it already.
+    @discardableResult
+    private func silence(_ stream: HTTP2Stream) -> Bool {
+        guard role == .server, stream.headBatch == batch else { return false }
+        stream.isSilenced = true
+        hasSilenced = true
+        return true
     }
 
     fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
@@ -306,11 +366,9 @@ extension HTTP2Session {
         stream.isClosed = true
         stream.wasReset = !isClean
         stream.isDeferred = false
+        if isClean { earlyResets.earn() }
         if !isClean, !stream.resetByOwner {
-            if role == .server, stream.headBatch == batch {
-                stream.isSilenced = true
-                hasSilenced = true
-            } else if role == .client || stream.headBatch != 0 {
+            if !silence(stream), role == .client || stream.headBatch != 0 {
                 let code = HTTP2ErrorCode(rawValue: code)
                 events.append(
                     .closed(stream, code: code, byPeer: stream.resetByPeer, isUnprocessed: role == .client && code == .refusedStream))
@@ -334,8 +392,9 @@ extension HTTP2Error {
 }
 
 extension Head {
-    /// `:authority` and Host must name the same (RFC 9113 section 8.3.1), and one of them must name something.
-    func settleAuthority() -> Bool {
+    /// `:authority` and Host must name the same (RFC 9113 section 8.3.1), and one of them must name something. What they name has been
+    /// looked at but for the port, which only CONNECT must have.
+    func settleAuthority(needsPort: Bool) -> Bool {
         let bytes = bytes
         let source = bytes.rawBytes
         if let host = first(.host)?.value {
@@ -347,7 +406,7 @@ extension Head {
                 fields.removeAll { $0.known == .host }
             }
         }
-        return isAuthority(source, authority, needsPort: false)
+        return !authority.isEmpty && (!needsPort || isAuthority(source, authority, needsPort: true))
     }
 
     /// Makes one field of the pieces, where the first of them stood (RFC 9113 section 8.2.3).
@@ -412,7 +471,6 @@ let onFrame: nghttp2_on_frame_recv_callback = { _, frame, owner in
     unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
         unsafe session.frameReceived(frame.unsafelyUnwrapped)
     }
-    return 0
 }
 
 let onData: nghttp2_on_data_chunk_recv_callback = { _, _, id, data, count, owner in

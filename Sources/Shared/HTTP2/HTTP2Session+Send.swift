@@ -32,12 +32,10 @@ extension HTTP2Session {
         return stream
     }
 
-    /// Server: sends the final response, once. 101 to an extended CONNECT becomes 200, as RFC 8441 section 5 has it.
+    /// Server: sends the final response; a second one is not sent. 101 to an extended CONNECT becomes 200, as RFC 8441 section 5 has it.
     public func respond(_ stream: HTTP2Stream, _ head: Head, endStream: Bool) {
         precondition(role == .server, "a response by a client")
-        guard isOpen(stream) else { return }
-        assert(!stream.hasResponded, "two responses on stream \(stream.id)")
-        guard !stream.hasResponded else { return }
+        guard isOpen(stream), !stream.hasResponded else { return }
         stream.hasResponded = true
         stream.hasEnded = endStream
         let status = stream.isExtendedConnect && head.status == 101 ? 200 : head.status
@@ -64,6 +62,7 @@ extension HTTP2Session {
     public func send(_ stream: HTTP2Stream, _ bytes: UnsafeRawBufferPointer) {
         guard isOpen(stream), !stream.hasEnded else { return }
         unsafe stream.queue.append(copying: bytes)
+        queuedBytes += bytes.count
         resume(stream)
     }
 
@@ -81,12 +80,20 @@ extension HTTP2Session {
     }
 
     /// Ends the stream at once, both ways. Its context is let go of, and no event of it follows.
+    ///
+    /// With `noError`, once our side has been ended, what is queued still goes out, and then the peer is asked to stop sending
+    /// (RFC 9113 section 8.1).
     public func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
         guard isOpen(stream) else { return }
-        stream.isClosed = true
-        stream.wasReset = true
         stream.resetByOwner = true
         stream.context = nil
+        if code == .noError, stream.hasEnded {
+            stream.stopsPeer = true
+            return
+        }
+        stream.isClosed = true
+        stream.wasReset = true
+        queuedBytes -= stream.queue.count
         stream.queue.removeAll()
         unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
     }
@@ -218,13 +225,17 @@ extension HTTP2Session {
         unsafe output.pointee.append(copying: header, count: 9)
         unsafe output.pointee.append(copying: UnsafeRawBufferPointer(rebasing: stream.queue.unsafeBytes[0..<count]))
         stream.queue.consume(count)
+        stream.sentBytes += count
+        queuedBytes -= count
+        dataFramesSent += 1
+        pings.earn()
         if !stream.hasEnded, !stream.isDrained, stream.queue.count < Self.lowWaterBytes {
             stream.isDrained = true
             drainedStreams.append(stream)
         }
     }
 
-    fileprivate func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
+    fileprivate func frameSent(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
         let header = unsafe frame.pointee.hd
         if resetsAfterEnd > 0, UInt32(header.flags) & NGHTTP2_FLAG_END_STREAM.rawValue != 0, let stream = stream(header.stream_id),
             let code = stream.codeAfterEnd
@@ -233,18 +244,36 @@ extension HTTP2Session {
             reset(stream, code)
         }
         switch UInt32(header.type) {
+        case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
+            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 else { break }
+            if let stream = stream(header.stream_id), stream.stopsPeer {
+                unsafe _ = nghttp2_submit_rst_stream(session, 0, header.stream_id, HTTP2ErrorCode.noError.rawValue)
+            }
         case NGHTTP2_RST_STREAM.rawValue:
             counters.resetsSent += 1
-            if let stream = stream(header.stream_id), !stream.resetByOwner { counters.resetsProvoked += 1 }
-        case NGHTTP2_GOAWAY.rawValue:
-            let code = unsafe frame.pointee.goaway.error_code
-            // An error of the connection that the library found; it tells nobody else.
-            if code != 0, failure == nil, !isShuttingDown {
-                failure = HTTP2Error(.protocolViolation, code: HTTP2ErrorCode(rawValue: code))
+            if let stream = stream(header.stream_id), stream.resetByOwner { return 0 }
+            if unsafe frame.pointee.rst_stream.error_code == HTTP2ErrorCode.refusedStream.rawValue {
+                // Of a caller who does not know our limit yet. Until SETTINGS are acknowledged that is no mistake.
+                counters.refusedStreams += 1
+                return 0
             }
+            counters.resetsProvoked += 1
+            guard provokedResets.take(now) else {
+                return fail(HTTP2Error(.provokedResetFlood, code: .enhanceYourCalm, limit: limits.provokedResets.burst))
+            }
+        case NGHTTP2_GOAWAY.rawValue:
+            // An error of the connection that the library found; it tells nobody else.
+            let code = unsafe HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code)
+            guard code != .noError, failure == nil, !isShuttingDown else { break }
+            // It says INTERNAL_ERROR for too many resets, and has no other use for that.
+            let isFlood = code == .internalError && counters.resetsReceived >= limits.resets.burst
+            failure =
+                isFlood
+                ? HTTP2Error(.resetFlood, code: code, limit: limits.resets.burst) : HTTP2Error(.protocolViolation, code: code)
         default:
             break
         }
+        return 0
     }
 }
 
@@ -272,5 +301,4 @@ let onFrameSent: nghttp2_on_frame_send_callback = { _, frame, owner in
     unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
         unsafe session.frameSent(frame.unsafelyUnwrapped)
     }
-    return 0
 }

@@ -25,6 +25,8 @@ internal import HTTP
     public internal(set) var hasPeerSettings = false
     /// The peer has said GOAWAY: its existing streams go on, new ones are not taken.
     public internal(set) var hasPeerGoAway = false
+    /// Body bytes in the queues of all streams.
+    public internal(set) var queuedBytes = 0
     /// The highest stream that we have opened (client) or seen (server).
     public internal(set) var lastStreamID: Int32 = 0
 
@@ -44,7 +46,18 @@ internal import HTTP
     /// The library must not be called any more.
     var isDead = false
     var isShuttingDown = false
-    var isWalkingLibrary = false
+
+    /// What the received heads of open streams take together.
+    var headerMemory = 0
+    var streamsOpened = 0
+    var dataFramesSent = 0
+    var priorityFrames = 0
+    var windowUpdates = 0
+    var emptyFramesInARow = 0
+    var earlyResets: RateBudget
+    var provokedResets: RateBudget
+    var pings: RateBudget
+    var settingsFrames: RateBudget
 
     // While `receive` runs.
     var received = unsafe UnsafeRawPointer(bitPattern: 1).unsafelyUnwrapped
@@ -65,6 +78,10 @@ internal import HTTP
         self.role = role
         self.limits = limits
         self.pool = pool
+        earlyResets = RateBudget(limits.earlyResets)
+        provokedResets = RateBudget(limits.provokedResets)
+        pings = RateBudget(limits.pings)
+        settingsFrames = RateBudget(limits.settings)
         unsafe session = Library.makeSession(role, limits)
         unsafe nghttp2_session_set_user_data(session, Unmanaged.passUnretained(self).toOpaque())
         submitSettings()
@@ -72,6 +89,11 @@ internal import HTTP
 
     deinit {
         unsafe nghttp2_session_del(session)
+    }
+
+    /// What makes the loaded libnghttp2 unfit, for people; nil if it will do. Ask at start-up, and do not start otherwise.
+    public static func checkLibrary() -> String? {
+        Library.fault()
     }
 
     private func submitSettings() {
@@ -132,9 +154,9 @@ internal import HTTP
         return unsafe isDead || (nghttp2_session_want_read(session) == 0 && nghttp2_session_want_write(session) == 0)
     }
 
-    /// Every open stream, for the owner to abort when the connection is lost. Forgets them: the session is of no use afterwards.
+    /// Every open stream that was told, for the owner to abort when the connection is lost. The session is of no use afterwards.
     public func abandonStreams() -> [HTTP2Stream] {
-        let all = streams
+        let all = streams.filter { role == .client || $0.headBatch != 0 }
         streams.removeAll()
         for stream in all {
             stream.isClosed = true
@@ -170,6 +192,7 @@ internal import HTTP
         stream.id = id
         stream.index = streams.count
         streams.append(stream)
+        streamsOpened += 1
         if id > lastStreamID { lastStreamID = id }
     }
 
@@ -178,6 +201,9 @@ internal import HTTP
         let index = stream.index
         guard index >= 0 else { return }
         stream.index = -1
+        headerMemory -= stream.headerMemory
+        queuedBytes -= stream.queue.count
+        stream.queue.removeAll()
         let last = streams.removeLast()
         if last !== stream {
             streams[index] = last
@@ -208,17 +234,16 @@ internal import HTTP
         departed.removeSubrange(kept...)
     }
 
-    /// Ends the connection for a reason of ours or one that the library found. The first reason stands.
-    func fail(_ error: HTTP2Error) {
-        guard failure == nil else { return }
-        failure = error
-        guard !isDead else { return }
-        unsafe _ = nghttp2_session_terminate_session(session, error.code.rawValue)
+    /// For callbacks: ends the connection, and with it what the library is doing. The first reason stands.
+    func fail(_ error: HTTP2Error) -> Int32 {
+        if failure == nil { failure = error }
+        return NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
     }
 
     /// The library has given up in the middle: it must not be called again, so GOAWAY is written by hand (RFC 9113 section 6.8).
     func die(_ error: HTTP2Error) {
-        if failure == nil { failure = error }
+        let error = failure ?? error
+        failure = error
         guard !isDead else { return }
         isDead = true
         for byte: UInt8 in [0, 0, 8, 7, 0, 0, 0, 0, 0] { pending.append(byte) }
@@ -237,6 +262,10 @@ public struct HTTP2Counters: Sendable {
     public var resetsProvoked = 0
     /// Messages that broke the rules of RFC 9113 section 8.
     public var messagingErrors = 0
+    /// Heads that passed a limit of ours.
+    public var refusedHeads = 0
+    /// Requests that the library refused since too many streams were open.
+    public var refusedStreams = 0
     public var pingsReceived = 0
     public var settingsReceived = 0
 }

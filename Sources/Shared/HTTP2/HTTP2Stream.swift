@@ -23,6 +23,9 @@ public final class HTTP2Stream {
     /// Whether a reset, ours or the peer's, ended it.
     public internal(set) var wasReset = false
 
+    /// Body bytes in frames that were written so far. It stands still while the peer's window does: the owner's timers compare.
+    public internal(set) var sentBytes = 0
+
     /// Body bytes that were taken by `send` and are in no frame yet.
     public var queuedBytes: Int { queue.count }
     public var isExtendedConnect: Bool { !protocolName.isEmpty }
@@ -35,6 +38,10 @@ public final class HTTP2Stream {
     var index = -1
     /// Received body bytes that the owner has not given back.
     var unconsumed = 0
+    /// What its received head and trailers count in the connection's header memory.
+    var headerMemory = 0
+    /// When its head began (server).
+    var openedAt = Instant(nanoseconds: 0)
     /// The batch of events in which the head was told; 0 before.
     var headBatch: UInt64 = 0
     var interimCount = 0
@@ -53,6 +60,8 @@ public final class HTTP2Stream {
     var codeAfterEnd: HTTP2ErrorCode?
     /// The final head has come.
     var hasHead = false
+    /// Once our side has ended, the peer is told to stop sending.
+    var stopsPeer = false
     var hasResponded = false
     /// Its events of this batch are to be taken out.
     var isSilenced = false
@@ -61,8 +70,8 @@ public final class HTTP2Stream {
 
     /// Forgets the exchange, keeps the memory: all of it of the heads, and a little of the queue.
     func reuse() {
-        head.removeAll()
-        trailers.removeAll()
+        forget(&head)
+        forget(&trailers)
         context = nil
         isClosed = false
         contentLength = nil
@@ -72,6 +81,8 @@ public final class HTTP2Stream {
         outgoingTrailers = nil
         index = -1
         unconsumed = 0
+        headerMemory = 0
+        sentBytes = 0
         headBatch = 0
         interimCount = 0
         refusal = nil
@@ -82,10 +93,17 @@ public final class HTTP2Stream {
         resetByOwner = false
         codeAfterEnd = nil
         hasHead = false
+        stopsPeer = false
         hasResponded = false
         isSilenced = false
     }
 
+    private func forget(_ head: inout Head) {
+        if head.bytes.capacity > Self.keptHeadBytes { head = Head() } else { head.removeAll() }
+    }
+
+    /// Four times what a head with a token of a few kilobytes needs.
+    private static let keptHeadBytes = 16384
     /// Room for a message or two; 1,000 pooled streams then keep 16 MiB at the very most.
     private static let keptQueueBytes = 16384
 }

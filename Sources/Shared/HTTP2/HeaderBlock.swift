@@ -8,6 +8,7 @@ struct HeaderBlock {
     /// Names, values and 32 bytes for each field (RFC 9113 section 6.5.2).
     var bytes = 0
     var fields = 0
+    var pseudoFields = 0
     var cookies = 0
 
     mutating func begin(_ stream: HTTP2Stream, isTrailers: Bool) {
@@ -15,6 +16,7 @@ struct HeaderBlock {
         self.isTrailers = isTrailers
         bytes = 0
         fields = 0
+        pseudoFields = 0
         cookies = 0
     }
 }

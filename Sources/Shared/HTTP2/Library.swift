@@ -19,6 +19,23 @@ enum Library {
         return unsafe callbacks
     }()
 
+    /// Two limits came late, by security fixes that distributions carried back to versions of any number, so only asking tells.
+    private static let needed: [(symbol: String, fix: String)] = [
+        ("nghttp2_option_set_stream_reset_rate_limit", "CVE-2023-44487"), ("nghttp2_option_set_max_continuations", "CVE-2024-28182"),
+    ]
+
+    /// What the library that this process has loaded lacks, for people; nil if it will do.
+    static func fault() -> String? {
+        let missing = needed.filter { unsafe dlsym(nil, $0.symbol) == nil }
+        guard !missing.isEmpty else { return nil }
+        let version = unsafe nghttp2_version(0).map { unsafe String(cString: $0.pointee.version_str) } ?? "unknown"
+        return """
+            libnghttp2 \(version) lacks \(missing.map { "\($0.symbol) (the fix of \($0.fix))" }.joined(separator: " and ")), without which a \
+            caller could exhaust the proxy; install 1.61 or later, or a distribution's version with these fixes (Debian 12: \
+            libnghttp2-14 1.52.0-1+deb12u2 or later)
+            """
+    }
+
     static func makeSession(_ role: HTTP2Role, _ limits: HTTP2Limits) -> OpaquePointer {
         var madeOptions: OpaquePointer?
         guard unsafe nghttp2_option_new(&madeOptions) == 0, let options = unsafe madeOptions else {
@@ -30,6 +47,8 @@ enum Library {
         unsafe nghttp2_option_set_peer_max_concurrent_streams(options, 100)
         unsafe nghttp2_option_set_no_closed_streams(options, 1)
         unsafe nghttp2_option_set_max_deflate_dynamic_table_size(options, limits.headerTableSize)
+        unsafe nghttp2_option_set_max_continuations(options, limits.maxContinuations)
+        unsafe nghttp2_option_set_stream_reset_rate_limit(options, UInt64(limits.resets.burst), UInt64(limits.resets.perSecond))
         unsafe nghttp2_option_set_max_send_header_block_length(options, 1 << 20)
 
         var made: OpaquePointer?
