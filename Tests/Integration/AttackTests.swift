@@ -94,9 +94,19 @@ import Testing
         Case("two spaces in the request line", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
         Case("HTTP/2 in text", "GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         Case("HTTP/0.9", "GET /\r\n\r\n"),
-        Case("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         Case("a TLS hello", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{FC}\u{3}\u{3}"),
     ]
+
+    @Test("the preface of HTTP/2 on a listener that speaks HTTP/1 only is a request of an unknown version")
+    func prefaceWithoutHTTP2() throws {
+        let origin = try Origin.answering(ok())
+        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1, manager: { $0.codec = .http1 }) }) { (proxy) throws in
+            let caller = try proxy.connect()
+            try caller.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            #expect(try caller.readResponse().status == 505)
+        }
+        #expect(origin.connections.isEmpty)
+    }
 
     @Test("a malformed request is refused, the connection closes, and the origin gets nothing, not even from what follows it")
     func malformed() throws {

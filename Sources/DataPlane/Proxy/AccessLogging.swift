@@ -1,8 +1,36 @@
 import Base
 import HTTP
 import Reactor
+import Routing
 import Telemetry
 import Transport
+
+extension Stream {
+    /// What the request's line in the access logs says.
+    func accessRecord(duration: Nanoseconds) -> AccessRecord {
+        var record = AccessRecord()
+        record.startTime = Clock.realtime() - duration.count
+        record.request = requestHead
+        record.response = hasResponseStarted ? responseHead : nil
+        record.trailers = responseTrailers
+        record.protocolVersion = requestHead.isHTTP2 ? .http2 : requestHead.minorVersion == 0 ? .http10 : .http11
+        record.status = hasResponseStarted ? responseHead.status : 0
+        record.flags = flags
+        record.details = .literal(details)
+        record.upstreamTransportFailureReason = transportFailure
+        record.bytesReceived = Int(requestBytes)
+        record.bytesSent = Int(responseBytes)
+        record.duration = duration.count
+        if requestEndedAt != .never { record.requestDuration = (requestEndedAt - started).count }
+        if responseStartedAt != .never { record.responseDuration = (responseStartedAt - started).count }
+        record.upstreamHost = host?.shared.address
+        record.upstreamCluster = cluster?.nameBytes ?? []
+        record.attempts = attempts
+        if let route { record.routeName = Array(route.name.utf8) }
+        downstream?.connection.describe(&record)
+        return record
+    }
+}
 
 extension DownstreamConnection {
     /// What a log record says of a caller's connection.
@@ -23,6 +51,7 @@ extension TCPDownstream {
         record.startTime = Clock.realtime() - duration.count
         record.flags = flags
         record.connectionTerminationDetails = .literal(details)
+        record.upstreamTransportFailureReason = transportFailure
         record.bytesReceived = Int(bytesRead)
         record.bytesSent = Int(bytesWritten)
         record.duration = duration.count

@@ -35,6 +35,7 @@ class Connection: EventSource {
     final private(set) var sentEnd = false
     final private var saidGoodbye = false
     final private var isClosing = false
+    final private var isDiscarding = false
     final var isConnecting = false
     /// Set before the handshake begins; nil = plaintext.
     final private(set) var tls: TLSSession?
@@ -106,14 +107,17 @@ class Connection: EventSource {
                 if !isBulk, !endIsNear { readReady = false }
                 bytesRead &+= UInt64(count)
                 let bytes = unsafe UnsafeRawBufferPointer(rebasing: room[..<count])
+                if isDiscarding { continue }
                 if tls == nil { unsafe received(bytes) } else { unsafe decrypt(bytes) }
             case .wouldBlock:
                 readReady = false
             case .end:
                 sawEnd = true
+                if isDiscarding { return close() }
                 inputEnded()
             case .failed(let error):
                 readReady = false
+                if isDiscarding { return close() }
                 if isHandshaking { opened(.system(error)) } else { failed(error) }
             }
         }
@@ -365,6 +369,14 @@ class Connection: EventSource {
     }
 
     // MARK: Closing
+
+    /// Says goodbye, and throws away what still comes until the other side ends: closing at once would make the kernel send a reset, which
+    /// destroys our last words on their way. The subclass sets a deadline.
+    final func discardInput() {
+        isDiscarding = true
+        Socket.shutdownWrite(descriptor)
+        if sawEnd { close() }
+    }
 
     /// Closes now; what is not yet written is lost. `reset`: with RST, so that a cut message is not taken for a whole one.
     func close(reset: Bool = false) {

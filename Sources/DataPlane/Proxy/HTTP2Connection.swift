@@ -14,6 +14,8 @@ protocol HTTP2Connection: Connection {
     var isFlushing: Bool { get set }
     /// This stream's queue has room again.
     func streamDrained(_ wire: HTTP2Stream)
+    /// Goes through the session's events. `bytes` are those that `receive` was given; empty after a flush.
+    func walk(_ bytes: UnsafeRawBufferPointer)
     /// Nothing is waiting to be framed or written.
     func sessionFlushed()
 }
@@ -50,6 +52,8 @@ extension HTTP2Connection {
         }
         guard !isClosed else { return }
         tellDrainedStreams()
+        // What could not be sent ends its stream: the endpoint has said GOAWAY meanwhile.
+        if !isClosed, !session.events.isEmpty { unsafe walk(UnsafeRawBufferPointer(start: nil, count: 0)) }
         if !isClosed, !hasMore, !isWriteBlocked, !hasOutput { sessionFlushed() }
     }
 
@@ -96,6 +100,22 @@ extension HTTP2Limits {
 }
 
 extension HTTP2Stats {
+    func add(_ error: HTTP2Error) {
+        switch error.reason {
+        case .headTooLarge, .tooManyFields, .trailersTooLarge: headerOverflow.increment()
+        case .tooManyContinuations: continuationFlood.increment()
+        case .resetFlood: resetFlood.increment()
+        case .provokedResetFlood: provokedResetFlood.increment()
+        case .pingFlood: pingFlood.increment()
+        case .settingsFlood: settingsFlood.increment()
+        case .priorityFlood: inboundPriorityFramesFlood.increment()
+        case .windowUpdateFlood: inboundWindowUpdateFramesFlood.increment()
+        case .emptyFrameFlood, .unknownFrameFlood: inboundEmptyFramesFlood.increment()
+        case .outboundFlood: outboundControlFlood.increment()
+        case .protocolViolation, .badPreface, .outOfMemory, .libraryFailure: break
+        }
+    }
+
     func add(_ counters: HTTP2Counters) {
         rxReset.add(UInt64(counters.resetsReceived))
         txReset.add(UInt64(counters.resetsSent))

@@ -28,14 +28,14 @@ final class Stream: Timed {
 
     /// Set from `begin` to `finish`.
     private(set) var filter: WorkerHTTPFilter! = nil
-    private var downstream: (any DownstreamSide)?
+    private(set) var downstream: (any DownstreamSide)?
     private var upstream: (any UpstreamSide)?
     @safe private unowned(unsafe) let worker: Worker
 
-    private var route: CompiledRoute?
+    private(set) var route: CompiledRoute?
     private var routeStats: RouteStats?
-    private var cluster: WorkerCluster?
-    private var host: WorkerHost?
+    private(set) var cluster: WorkerCluster?
+    private(set) var host: WorkerHost?
     private var pickIsCounted = false
     /// While the destination of the request is looked up (ORIGINAL_DST), or the protocol of its connection is negotiated.
     private var waiter: StreamWaiter?
@@ -56,22 +56,22 @@ final class Stream: Timed {
     private var responseIsComplete = false
     private var isOver = false
     private var attempt = Attempt.none
-    private var attempts = 0
+    private(set) var attempts = 0
     private var raceWasRetried = false
     private var refusals = 0
     private var tunnelEnds = 0
 
     private(set) var started = Instant.never
-    private var requestEndedAt = Instant.never
+    private(set) var requestEndedAt = Instant.never
     private var attemptStarted = Instant.never
-    private var responseStartedAt = Instant.never
+    private(set) var responseStartedAt = Instant.never
     private var requestDeadline = Instant.never
     private var lastActivity = Instant.never
-    private var requestBytes: UInt64 = 0
-    private var responseBytes: UInt64 = 0
-    private var flags: ResponseFlags = []
-    private var details: StaticString = "via_upstream"
-    private var transportFailure = LogText.none
+    private(set) var requestBytes: UInt64 = 0
+    private(set) var responseBytes: UInt64 = 0
+    private(set) var flags: ResponseFlags = []
+    private(set) var details: StaticString = "via_upstream"
+    private(set) var transportFailure = LogText.none
 
     init(worker: Worker) {
         self.worker = worker
@@ -378,13 +378,34 @@ final class Stream: Timed {
 
     func responseEnded() {
         responseIsComplete = true
-        let grpcStatus = isGRPC ? GRPC.status(in: responseTrailers) ?? GRPC.status(in: responseHead) : nil
+        let grpcStatus = isGRPC ? grpcStatus : nil
+        if isGRPC, let stats = cluster?.stats {
+            stats.grpcTotal.increment()
+            if grpcStatus == 0 { stats.grpcSuccess.increment() } else { stats.grpcFailure.increment() }
+        }
         endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status), grpcStatus: grpcStatus))
         downstream?.endResponse(trailers: responseTrailers)
         downstream?.flush()
         // Who was told the end of it before "100 Continue" need not send the body, nor anything else: do not wait for it.
         if !requestIsComplete, !hasSentContinue, downstream?.expectsContinue == true { return finish() }
         finishIfDone()
+    }
+
+    /// What the endpoint, or we ourselves, said at the end of the call. None: the mapping for callers says what it means.
+    private var grpcStatus: UInt32 {
+        GRPC.status(in: responseTrailers) ?? GRPC.status(in: responseHead)
+            ?? (responseHead.status == 200 ? GRPC.Status.unknown : GRPC.status(ofHTTP: responseHead.status))
+    }
+
+    /// As what the metrics of a route count the request: gRPC says 200 whatever happens.
+    private var countedStatus: Int {
+        guard hasResponseStarted else { return 0 }
+        guard isGRPC else { return responseHead.status }
+        switch grpcStatus {
+        case 0: return 200
+        case let code where GRPCErrorSet.appMesh.contains(code): return 500
+        default: return 400
+        }
     }
 
     func downstreamDrained() {
@@ -648,7 +669,7 @@ final class Stream: Timed {
         if isTunnel { stats.downstreamCxUpgradesActive.decrement() }
         if let routeStats {
             routeStats.active.decrement()
-            routeStats.record(status: status, flags: flags, nanoseconds: duration.count)
+            routeStats.record(status: countedStatus, flags: flags, nanoseconds: duration.count)
         } else {
             filter.unrouted.record(status: status, flags: flags, nanoseconds: duration.count)
         }
@@ -661,30 +682,5 @@ final class Stream: Timed {
         host = nil
         worker.give(self)
         downstream?.streamFinished()
-    }
-
-    /// What the request's line in the access logs says.
-    private func accessRecord(duration: Nanoseconds) -> AccessRecord {
-        var record = AccessRecord()
-        record.startTime = Clock.realtime() - duration.count
-        record.request = requestHead
-        record.response = hasResponseStarted ? responseHead : nil
-        record.trailers = responseTrailers
-        record.protocolVersion = requestHead.isHTTP2 ? .http2 : requestHead.minorVersion == 0 ? .http10 : .http11
-        record.status = hasResponseStarted ? responseHead.status : 0
-        record.flags = flags
-        record.details = .literal(details)
-        record.upstreamTransportFailureReason = transportFailure
-        record.bytesReceived = Int(requestBytes)
-        record.bytesSent = Int(responseBytes)
-        record.duration = duration.count
-        if requestEndedAt != .never { record.requestDuration = (requestEndedAt - started).count }
-        if responseStartedAt != .never { record.responseDuration = (responseStartedAt - started).count }
-        record.upstreamHost = host?.shared.address
-        record.upstreamCluster = cluster?.nameBytes ?? []
-        record.attempts = attempts
-        if let route { record.routeName = Array(route.name.utf8) }
-        downstream?.connection.describe(&record)
-        return record
     }
 }

@@ -4,6 +4,7 @@ import ProxyConfig
 import Reactor
 import Resilience
 import Telemetry
+import Transport
 
 /// A listener's TCP configuration as one worker uses it.
 final class WorkerTCPFilter {
@@ -31,6 +32,7 @@ final class TCPDownstream: DownstreamConnection {
     private var lastActivity: Instant
     private(set) var flags: ResponseFlags = []
     private(set) var details: StaticString = ""
+    var transportFailure = LogText.none
     private(set) var cluster: WorkerCluster?
     private(set) var host: WorkerHost?
 
@@ -56,6 +58,11 @@ final class TCPDownstream: DownstreamConnection {
             return refuse(cluster.noHostFlag, cluster.noHostDetails)
         }
         self.host = host
+        if let idle = filter.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
+        connect(to: host)
+    }
+
+    private func connect(to host: WorkerHost) {
         do throws(SystemError) {
             let (socket, isConnected) = try Socket.connect(to: host.shared.address)
             let upstream = TCPUpstream(adopting: socket, host: host, downstream: self, isConnected: isConnected)
@@ -67,14 +74,21 @@ final class TCPDownstream: DownstreamConnection {
                 throw error
             }
             if isConnected { upstream.connected() }
-            if let idle = filter.idleTimeout { worker.loop.setDeadline(self, worker.loop.now + idle) }
         } catch {
-            cluster.stats.upstreamCxConnectFail.increment()
-            host.stats.cxConnectFail.increment()
+            host.openFailed(.system(error))
             // Without a descriptor for it the endpoint was never asked: no fault of its own.
-            cluster.record(error.isExhaustion ? .overloadLocal : .connectFailure, on: host, elapsed: .zero, responded: false)
+            host.cluster.record(error.isExhaustion ? .overloadLocal : .connectFailure, on: host, elapsed: .zero, responded: false)
             refuse(.upstreamConnectionFailure, "upstream_connect_failed")
         }
+    }
+
+    /// The endpoint speaks no TLS, and need not (clientPolicy.tls.enforce: false): begins again, with what the caller has sent so far.
+    func connectAgain(carrying held: borrowing ByteBuffer) {
+        guard let host else { return }
+        upstream?.close()
+        connect(to: host)
+        unsafe upstream?.send(held.unsafeBytes)
+        upstream?.flush()
     }
 
     private func refuse(_ flags: ResponseFlags, _ details: StaticString) {
@@ -192,7 +206,13 @@ final class TCPUpstream: Connection {
     override func opened(_ failure: OpenFailure?) {
         worker.loop.setDeadline(self, .never)
         if let failure {
+            if case .tls(.notTLS) = failure, host.fallsBackToPlaintext() {
+                var held = ByteBuffer()
+                swap(&held, &output)
+                return downstream.connectAgain(carrying: held)
+            }
             host.openFailed(failure)
+            downstream.transportFailure = UpstreamFailure(failure).transportReason
             return connectFailed(.connectFailure, "upstream_connect_failed")
         }
         if let tls { host.handshakeDone(tls) }

@@ -60,15 +60,40 @@ public final class TLSStats: Sendable {
     }
 }
 
-/// `http2.`: what the budgets of HTTP/2 connections counted, added when a connection closes.
+/// `http2.`: resets, added when a connection closes, and connections that ended because a budget was exceeded.
 public final class HTTP2Stats: Sendable {
     public let rxReset = Counter()
     public let txReset = Counter()
     public let rxMessagingError = Counter()
+    public let headerOverflow = Counter()
+    public let continuationFlood = Counter()
+    public let resetFlood = Counter()
+    public let provokedResetFlood = Counter()
+    public let pingFlood = Counter()
+    public let settingsFlood = Counter()
+    public let inboundPriorityFramesFlood = Counter()
+    public let inboundWindowUpdateFramesFlood = Counter()
+    public let inboundEmptyFramesFlood = Counter()
+    public let outboundControlFlood = Counter()
 
     public init() {}
 
     func visit(_ reader: inout StatReader) {
+        reader.counter("http2.header_overflow", "Heads above the limit of bytes or fields.", headerOverflow)
+        reader.counter("http2.continuation_flood", "Connections ended: too many CONTINUATION frames.", continuationFlood)
+        reader.counter("http2.reset_flood", "Connections ended: streams were opened and reset too often.", resetFlood)
+        reader.counter("http2.provoked_reset_flood", "Connections ended: we were made to reset streams too often.", provokedResetFlood)
+        reader.counter("http2.ping_flood", "Connections ended: too many PING frames.", pingFlood)
+        reader.counter("http2.settings_flood", "Connections ended: too many SETTINGS frames.", settingsFlood)
+        reader.counter(
+            "http2.inbound_priority_frames_flood", "Connections ended: too many PRIORITY frames.", inboundPriorityFramesFlood)
+        reader.counter(
+            "http2.inbound_window_update_frames_flood", "Connections ended: too many WINDOW_UPDATE frames.",
+            inboundWindowUpdateFramesFlood)
+        reader.counter(
+            "http2.inbound_empty_frames_flood", "Connections ended: too many frames without content.", inboundEmptyFramesFlood)
+        reader.counter(
+            "http2.outbound_control_flood", "Connections ended: answers to PING and SETTINGS were not read.", outboundControlFlood)
         reader.counter("http2.rx_reset", "Streams that the other side reset.", rxReset)
         reader.counter("http2.tx_reset", "Streams that we reset.", txReset)
         reader.counter("http2.rx_messaging_error", "Messages that broke the rules of RFC 9113 section 8.", rxMessagingError)
@@ -272,6 +297,9 @@ public final class ClusterStats: StatBlock {
     public let upstreamRqRetryKeepAliveRace = Counter()
     public let upstreamRqRetryUnprocessed = Counter()
     public let upstreamRq = StatusCounters()
+    public let grpcTotal = Counter()
+    public let grpcSuccess = Counter()
+    public let grpcFailure = Counter()
     /// From the end of the request's head to the end of the response.
     public let upstreamRqTime = Histogram(.requests)
 
@@ -290,6 +318,9 @@ public final class ClusterStats: StatBlock {
         reader.counter("upstream_cx_keepalive_timeout", "HTTP/2 connections that did not answer PING.", upstreamCxKeepaliveTimeout)
         http2.visit(&reader)
         ssl.visit(&reader)
+        reader.counter("grpc.total", "gRPC calls that an endpoint answered.", grpcTotal)
+        reader.counter("grpc.success", "gRPC calls answered with status 0.", grpcSuccess)
+        reader.counter("grpc.failure", "gRPC calls answered with another status, or none.", grpcFailure)
         reader.counter("upstream_cx_connect_fail", "Connects that failed.", upstreamCxConnectFail)
         reader.counter("upstream_cx_connect_timeout", "Connects that took too long.", upstreamCxConnectTimeout)
         reader.counter("upstream_cx_idle_timeout", "Connections closed because they were idle too long.", upstreamCxIdleTimeout)

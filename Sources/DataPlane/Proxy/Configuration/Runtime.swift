@@ -51,7 +51,7 @@ final class RuntimeCluster: Sendable {
     let detector: OutlierDetector
     private let current: Mutex<HostSet>
 
-    init(configuration: Cluster, tls: RuntimeTLS?, detector: OutlierDetector, hosts: HostSet) {
+    init(configuration: Cluster, tls: RuntimeTLS? = nil, detector: OutlierDetector, hosts: HostSet) {
         name = configuration.name
         self.configuration = configuration
         self.tls = tls

@@ -24,13 +24,22 @@ final class AcceptedConnection: DownstreamConnection {
 
     /// For everything until the protocol is known (attack case T8).
     private static let openingTime = Nanoseconds.seconds(10)
+    /// For the alert that says why to be read.
+    private static let alertTime = Nanoseconds.seconds(1)
+    private var hasFailed = false
+    private var hasBytes = false
 
     /// - Parameter chain: the one that all connections get, where no byte is needed to choose it.
     init(_ socket: AcceptedSocket, chain: WorkerFilterChain?) {
         super.init(socket)
         self.chain = chain
-        if chain != nil { phase = .preface }
-        worker.loop.setDeadline(self, worker.loop.now + Self.openingTime)
+        if let chain, let filter = chain.httpFilter {
+            // Silent so far, it is an idle connection like any other.
+            phase = .preface
+            worker.loop.setDeadline(self, worker.loop.now + filter.idleTimeout)
+        } else {
+            worker.loop.setDeadline(self, worker.loop.now + Self.openingTime)
+        }
     }
 
     override func received(_ bytes: UnsafeRawBufferPointer) {
@@ -97,7 +106,9 @@ final class AcceptedConnection: DownstreamConnection {
         guard let chain, let tls else { return close() }
         if let failure {
             listener.handshakeFailed(failure, peer: peer)
-            return close()
+            hasFailed = true
+            worker.loop.setDeadline(self, worker.loop.now + Self.alertTime)
+            return discardInput()
         }
         listener.handshakeDone(tls)
         let nothing = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
@@ -116,7 +127,10 @@ final class AcceptedConnection: DownstreamConnection {
     private func lookForPreface(_ bytes: UnsafeRawBufferPointer) {
         guard let chain, case .http(let filter) = chain.filter else { return close() }
         switch unsafe HTTP2Preface.compare(bytes) {
-        case .unknown: unsafe stash.append(copying: bytes)
+        case .unknown:
+            unsafe stash.append(copying: bytes)
+            if !hasBytes { worker.loop.setDeadline(self, worker.loop.now + Self.openingTime) }
+            hasBytes = true
         case .yes: unsafe become(HTTP2Downstream(socket, chain: chain, filter: filter), bytes)
         case .no: unsafe become(HTTP1Downstream(socket, chain: chain, filter: filter), bytes)
         }
@@ -143,6 +157,11 @@ final class AcceptedConnection: DownstreamConnection {
     override func failed(_ error: SystemError) { close() }
 
     override func deadlineReached(now: Instant) {
+        if hasFailed { return close() }
+        if phase == .preface, tls == nil, !hasBytes {
+            chain?.httpFilter?.stats.downstreamCxIdleTimeout.increment()
+            return close()
+        }
         listener.openingTimedOut(peer: peer, inHandshake: isHandshaking)
         close(reset: true)
     }

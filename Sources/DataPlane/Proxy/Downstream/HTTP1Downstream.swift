@@ -32,6 +32,8 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     private var keepsAlive = true
     private var responseFraming = Framing.none
     private let stats: DownstreamHTTPStats
+    /// Too old for another request from here on (max_connection_duration).
+    private let retireAt: Instant
 
     /// How long a closing connection waits for another byte of what the caller is still sending, so that the caller gets the response
     /// instead of a reset; and for how long in all. (nginx has 5 and 30 seconds.)
@@ -44,6 +46,9 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
         let configuration = filter.shared.configuration
         decoder = RequestDecoder(limits: MessageLimits(maxHeadBytes: configuration.maxHeaderBytes, maxFields: configuration.maxHeaderCount))
         stats = filter.stats
+        let worker = socket.listener.worker
+        retireAt =
+            if let age = configuration.maxConnectionAge { socket.opened + Nanoseconds(age).spread(&worker.random) } else { .never }
         super.init(socket)
         stats.downstreamCxTotal.increment()
         stats.downstreamCxHTTP1Total.increment()
@@ -63,7 +68,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     override func received(_ bytes: UnsafeRawBufferPointer) {
         switch phase {
         case .lingering:
-            if output.isEmpty { awaitEnd() }
+            if !hasOutput { awaitEnd() }
         case .tunnel:
             unsafe stream?.tunnelled(fromDownstream: bytes)
         case .responding:
@@ -192,7 +197,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
 
     /// - Parameter framing: how the upstream framed the body; HTTP/1.0 callers get what they can read.
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
-        if worker.isDraining || listener.isClosing { keepsAlive = false }
+        if worker.isDraining || listener.isClosing || worker.loop.now >= retireAt { keepsAlive = false }
         // What follows a refused upgrade or CONNECT may be of the other protocol, or a request that somebody smuggles past whoever
         // believes so (attack case S16): it is nothing that we read.
         if decoder.wantsUpgrade && !isUpgrade || requestHead.method == .connect { keepsAlive = false }
@@ -273,8 +278,8 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
         lingerEnd = worker.loop.now + Self.longestLinger
         finishWriting()
         guard !isClosed else { return }
-        if sawEnd, output.isEmpty { return close() }
-        if output.isEmpty {
+        if sawEnd, !hasOutput { return close() }
+        if !hasOutput {
             awaitEnd()
         } else {
             // The caller reads slowly: he has the time of an idle connection to take the rest.
@@ -292,7 +297,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     override func receivedEnd() {
         switch phase {
         case .idle: close()
-        case .lingering: if output.isEmpty { close() }
+        case .lingering: if !hasOutput { close() }
         case .head, .body: stream?.downstreamFailed(flags: .downstreamConnectionTermination, details: "downstream_remote_disconnect")
         // A caller may close its sending side and still wait for the answer (RFC 9112 section 9.6).
         case .responding: break

@@ -78,7 +78,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
         flushLater()
     }
 
-    private func walk(_ bytes: UnsafeRawBufferPointer) {
+    func walk(_ bytes: UnsafeRawBufferPointer) {
         var index = 0
         while index < session.events.count, !isClosed {
             switch session.events[index] {
@@ -140,6 +140,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     private func refuse(_ wire: HTTP2Stream, _ error: HTTP2Error) {
         guard let filter = chain.httpFilter else { return session.reset(wire, .refusedStream) }
         stats.downstreamRqTooLarge.increment()
+        stats.http2.add(error)
         let (_, stream) = begin(wire, filter, endStream: true)
         stream.reply(status: 431, flags: .downstreamProtocolError, details: error.details, body: "\(error.message)")
         side(wire)?.receivedEnd()
@@ -163,6 +164,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     /// The caller broke the protocol, or a budget: GOAWAY says which.
     private func end(_ error: HTTP2Error) {
         stats.downstreamCxProtocolError.increment()
+        stats.http2.add(error)
         worker.report(listener.name, peer, "HTTP/2: \(error.message)")
         abandonSides(flags: .downstreamProtocolError, details: error.details)
         guard !isClosed else { return }

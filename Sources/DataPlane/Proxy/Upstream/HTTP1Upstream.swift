@@ -1,6 +1,7 @@
 import Base
 import HTTP
 import HTTP1
+import ProxyConfig
 import Reactor
 import Resilience
 import Telemetry
@@ -22,6 +23,8 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     /// In its host's pool.
     var isIdle = false
     private let started: Instant
+    /// Too old for another request from here on (max_connection_duration).
+    private let retireAt: Instant
     private var requestFraming = Framing.none
     /// How long the endpoint keeps an idle connection, as far as we know: what it says in Keep-Alive, or the default.
     private var idleTime: Nanoseconds
@@ -32,6 +35,8 @@ final class HTTP1Upstream: Connection, UpstreamSide {
         decoder = ResponseDecoder(limits: MessageLimits())
         started = worker.loop.now
         idleTime = host.cluster.idleTime
+        let age = host.cluster.shared.configuration.maxConnectionAge
+        retireAt = if let age { worker.loop.now + Nanoseconds(age).spread(&worker.random) } else { .never }
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
         if opensTLS, let session = host.makeTLS() { useTLS(session) }
@@ -172,7 +177,9 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     func release(requestWasSent: Bool) {
         stream = nil
         guard !isClosed else { return }
-        guard isReusable, requestWasSent, output.isEmpty, stash.isEmpty, !host.isGone, !worker.isDraining else { return close() }
+        guard isReusable, requestWasSent, !hasOutput, stash.isEmpty, !host.isGone, !worker.isDraining, worker.loop.now < retireAt else {
+            return close()
+        }
         // It may have been held back for a caller who reads slowly; the next one is another.
         resumeReading()
         if let tls { host.keepTicket(of: tls) }
@@ -283,6 +290,7 @@ final class HTTP1Upstream: Connection, UpstreamSide {
         stats.upstreamCxTxBytesTotal.add(bytesWritten)
         stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
         host.stats.cxActive.decrement()
+        if let tls { host.keepTicket(of: tls) }
         super.close(reset: reset)
         host.closed(self)
     }

@@ -26,6 +26,8 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
     private var ageDeadline = Instant.never
     private var pongIsDue = false
     private let keepalive: KeepaliveTimes?
+    /// At most, whatever the endpoint allows.
+    private let maxStreams: Int
     /// No new streams; it closes with its last one.
     private var isRetired = false
     private(set) var served = 0
@@ -36,6 +38,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         let configuration = host.cluster.shared.configuration
         session = HTTP2Session(role: .client, limits: HTTP2Limits(configuration), pool: worker.http2Pool)
         keepalive = KeepaliveTimes(configuration.http2)
+        maxStreams = Int(configuration.http2.maxConcurrentStreams)
         started = worker.loop.now
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
@@ -52,7 +55,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         flushLater()
     }
 
-    var takesStreams: Bool { !isRetired && !isClosed && session.canOpenStream }
+    var takesStreams: Bool { !isRetired && !isClosed && sides.count < maxStreams && session.canOpenStream }
 
     func makeSide() -> HTTP2UpstreamSide {
         let side = worker.takeUpstreamSide()
@@ -88,6 +91,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         guard !isClosed else { return }
         if let broken {
             host.cluster.stats.upstreamCxProtocolError.increment()
+            host.cluster.stats.http2.add(broken)
             // GOAWAY tells the endpoint what it did.
             flushSession()
             return fail(.protocolError(broken))
@@ -95,7 +99,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         flushLater()
     }
 
-    private func walk(_ bytes: UnsafeRawBufferPointer) {
+    func walk(_ bytes: UnsafeRawBufferPointer) {
         var index = 0
         while index < session.events.count, !isClosed {
             switch session.events[index] {
