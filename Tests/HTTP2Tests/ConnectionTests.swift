@@ -199,7 +199,7 @@ import Testing
         pair.server.session.respond(stream, responseHead(413), endStream: false)
         pair.server.send(stream, "too large")
         pair.server.session.end(stream)
-        pair.server.session.reset(stream, .noError)
+        pair.server.session.resetAfterEnd(stream, .noError)
         pair.client.send(pair.client.streams[1]!, "more")
         pair.server.receive(pair.client.output())
         #expect(pair.server.bodies[1] == Array("x".utf8))
@@ -207,6 +207,21 @@ import Testing
         #expect(pair.client.lines == ["drained 1", "drained 1", "head 1 413", "end 1", "closed 1 no_error by peer"])
         #expect(pair.client.bodies[1] == Array("too large".utf8))
         #expect(pair.server.session.openStreams == 0)
+    }
+
+    @Test("a reset after the end is a reset when the end is written already, or was never said")
+    func resetAfterEnd() {
+        for ends in [true, false] {
+            let pair = Pair()
+            pair.request(requestHead("POST"), body: "x", end: false)
+            pair.exchange()
+            let stream = pair.server.streams[1]!
+            pair.server.session.respond(stream, responseHead(200), endStream: ends)
+            pair.exchange()
+            pair.server.session.resetAfterEnd(stream, .noError)
+            #expect(stream.isClosed)
+            #expect(pair.server.written() == ["RST_STREAM 1 no_error"])
+        }
     }
 
     @Test("PING is answered, and its answer told")

@@ -176,6 +176,16 @@ import Testing
         #expect(dataBytes(Frame.parse(pieces.flatMap(\.self))) == 100_000)
     }
 
+    @Test("a limit of everything is everything, behind what is there")
+    func noLimit() {
+        let server = responding()
+        server.send(server.streams[1]!, "x")
+        var buffer = ByteBuffer()
+        buffer.append("before")
+        #expect(!server.session.flush(into: &buffer, limit: .max))
+        #expect(buffer.count == 6 + 10)
+    }
+
     @Test("streams take turns")
     func fairness() {
         let streams = stride(from: 1, to: 17, by: 2).map { Int32($0) }

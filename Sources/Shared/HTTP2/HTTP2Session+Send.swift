@@ -79,18 +79,12 @@ extension HTTP2Session {
         resume(stream)
     }
 
-    /// Ends the stream at once, both ways. Its context is let go of, and no event of it follows.
-    ///
-    /// With `noError`, once our side has been ended, what is queued still goes out, and then the peer is asked to stop sending
-    /// (RFC 9113 section 8.1).
+    /// Ends the stream at once, both ways; what is queued, a response's head included, is dropped. Its context is let go of, and no event
+    /// of it follows.
     public func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
         guard isOpen(stream) else { return }
         stream.resetByOwner = true
         stream.context = nil
-        if code == .noError, stream.hasEnded {
-            stream.stopsPeer = true
-            return
-        }
         stream.isClosed = true
         stream.wasReset = true
         queuedBytes -= stream.queue.count
@@ -98,11 +92,13 @@ extension HTTP2Session {
         unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
     }
 
-    /// Resets the stream behind everything that was sent and ended: what the peer still sends on it nobody wants (RFC 9113 section 8.1).
+    /// Resets the stream behind everything that was sent and ended: what the peer still sends on it nobody wants, and is not told
+    /// (RFC 9113 section 8.1). At once if our side was not ended, or is written to its end.
     public func resetAfterEnd(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
-        guard isOpen(stream) else { return }
+        guard isOpen(stream), stream.codeAfterEnd == nil else { return }
+        guard stream.hasEnded, unsafe nghttp2_session_get_stream_local_close(session, stream.id) == 0 else { return reset(stream, code) }
+        stream.resetByOwner = true
         stream.context = nil
-        if unsafe nghttp2_session_get_stream_local_close(session, stream.id) == 1 { return reset(stream, code) }
         stream.codeAfterEnd = code
         resetsAfterEnd += 1
     }
@@ -167,7 +163,7 @@ extension HTTP2Session {
             pending.release()
         }
         guard !isDead else { return false }
-        let end = output.count &+ limit
+        let end = limit > Int.max - output.count ? Int.max : output.count + limit
         unsafe withUnsafeMutablePointer(to: &output) { pointer in
             unsafe self.output = pointer
             outputLimit = end
@@ -240,15 +236,9 @@ extension HTTP2Session {
         if resetsAfterEnd > 0, UInt32(header.flags) & NGHTTP2_FLAG_END_STREAM.rawValue != 0, let stream = stream(header.stream_id),
             let code = stream.codeAfterEnd
         {
-            resetsAfterEnd -= 1
             reset(stream, code)
         }
         switch UInt32(header.type) {
-        case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
-            guard header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 else { break }
-            if let stream = stream(header.stream_id), stream.stopsPeer {
-                unsafe _ = nghttp2_submit_rst_stream(session, 0, header.stream_id, HTTP2ErrorCode.noError.rawValue)
-            }
         case NGHTTP2_RST_STREAM.rawValue:
             counters.resetsSent += 1
             if let stream = stream(header.stream_id), stream.resetByOwner { return 0 }

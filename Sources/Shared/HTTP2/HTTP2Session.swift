@@ -202,6 +202,7 @@ internal import HTTP
         guard index >= 0 else { return }
         stream.index = -1
         headerMemory -= stream.headerMemory
+        if stream.codeAfterEnd != nil { resetsAfterEnd -= 1 }
         queuedBytes -= stream.queue.count
         stream.queue.removeAll()
         let last = streams.removeLast()

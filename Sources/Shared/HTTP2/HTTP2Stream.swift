@@ -60,8 +60,6 @@ public final class HTTP2Stream {
     var codeAfterEnd: HTTP2ErrorCode?
     /// The final head has come.
     var hasHead = false
-    /// Once our side has ended, the peer is told to stop sending.
-    var stopsPeer = false
     var hasResponded = false
     /// Its events of this batch are to be taken out.
     var isSilenced = false
@@ -93,7 +91,6 @@ public final class HTTP2Stream {
         resetByOwner = false
         codeAfterEnd = nil
         hasHead = false
-        stopsPeer = false
         hasResponded = false
         isSilenced = false
     }
