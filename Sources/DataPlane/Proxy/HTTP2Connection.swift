@@ -102,7 +102,7 @@ extension HTTP2Limits {
 extension HTTP2Stats {
     func add(_ error: HTTP2Error) {
         switch error.reason {
-        case .headTooLarge, .tooManyFields, .trailersTooLarge: headerOverflow.increment()
+        case .headTooLarge, .tooManyFields, .headersTakeTooMuch, .trailersTooLarge: headerOverflow.increment()
         case .tooManyContinuations: continuationFlood.increment()
         case .resetFlood: resetFlood.increment()
         case .provokedResetFlood: provokedResetFlood.increment()
@@ -110,7 +110,7 @@ extension HTTP2Stats {
         case .settingsFlood: settingsFlood.increment()
         case .priorityFlood: inboundPriorityFramesFlood.increment()
         case .windowUpdateFlood: inboundWindowUpdateFramesFlood.increment()
-        case .emptyFrameFlood, .unknownFrameFlood: inboundEmptyFramesFlood.increment()
+        case .emptyFrameFlood: inboundEmptyFramesFlood.increment()
         case .outboundFlood: outboundControlFlood.increment()
         case .protocolViolation, .badPreface, .outOfMemory, .libraryFailure: break
         }

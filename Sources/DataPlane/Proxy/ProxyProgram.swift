@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import HTTP2
 import ProxyConfig
 import Reactor
 import Telemetry
@@ -111,6 +112,10 @@ public enum ProxyProgram {
             return 2
         }
         ProcessLog.standard.level = options.logLevel
+        if let problem = HTTP2Session.checkLibrary() {
+            ProcessLog.standard.error("main", "cannot start: \(problem)")
+            return 1
+        }
         do {
             return try Supervisor(options: options, workerCount: options.workers ?? workersOfSnapshot(options) ?? CPUQuota.defaultWorkers())
                 .run()
