@@ -112,7 +112,7 @@ extension HTTP2Session {
         head.fields.append(field)
         if known == .contentLength, !block.isTrailers {
             // The library has checked that it is one number, and checks the body against it.
-            stream.contentLength = contentLength(head.bytes.rawBytes, valueRange)
+            stream.contentLength = unsafe contentLength(RawSpan(_unsafeElements: value), 0..<value.count)
         } else if known == .other, name.count == 6, unsafe name[0] == UInt8(ascii: "c"), head.equals(field.name, "cookie") {
             block.cookies &+= 1
         }
