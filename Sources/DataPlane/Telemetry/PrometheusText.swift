@@ -43,7 +43,8 @@ public struct PrometheusText: ~Copyable {
         guard !table.rows.isEmpty else { return }
         let labels = table.rows.map { Self.labels(table.kind.labels, $0.labels) }
         for descriptor in table.descriptors {
-            let name = Array("\(table.kind.family)\(descriptor.name)".utf8)
+            // Names in groups, such as `ssl.handshake`, keep their dot in /stats only.
+            let name = "\(table.kind.family)\(descriptor.name)".utf8.map { $0 == UInt8(ascii: ".") ? UInt8(ascii: "_") : $0 }
             let help = "\(descriptor.help)"
             switch descriptor.kind {
             case .counter:
