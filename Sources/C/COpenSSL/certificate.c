@@ -141,5 +141,3 @@ void copenssl_sha256(const void *bytes, size_t count, uint8_t digest[32]) {
     SHA256_Update(&state, bytes, count);
     SHA256_Final(digest, &state);
 }
-
-void copenssl_cleanse(void *bytes, size_t count) { OPENSSL_cleanse(bytes, count); }

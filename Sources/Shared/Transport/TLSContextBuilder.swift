@@ -28,8 +28,7 @@ import ProxyConfig
         case .unresolved(let arn): throw Self.unmapped(arns: [arn], "a certificate chain and a private key")
         }
         let chain = try load(chainPath, expected: "a certificate chain", read)
-        var key = try load(keyPath, expected: "a private key", read)
-        defer { unsafe key.withUnsafeMutableBytes { unsafe copenssl_cleanse($0.baseAddress, $0.count) } }
+        let key = try load(keyPath, expected: "a private key", read)
         var reason = [CChar](repeating: 0, count: 128)
         let problem = unsafe copenssl_context_set_certificate(context, chain, chain.count, key, key.count, &reason, reason.count)
         try Self.check(problem, reason, chain: chainPath, key: keyPath)

@@ -174,7 +174,5 @@ int copenssl_ticket_is_single_use(const SSL_SESSION *ticket);
 
 void copenssl_sha1(const void *bytes, size_t count, uint8_t digest[20]);
 void copenssl_sha256(const void *bytes, size_t count, uint8_t digest[32]);
-// Overwrites what must not stay in memory.
-void copenssl_cleanse(void *bytes, size_t count);
 
 #endif
