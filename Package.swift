@@ -119,7 +119,7 @@ let package = Package(
                 "outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        tests("ProxyTests", ["Proxy", "Resolver", "Reactor", "Resilience", "ProxyConfig", "Base"]),
+        tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "ProxyConfig", "Base"]),
         tests("ArchitectureTests", []),
         tests("Integration", ["XDSWire", "ProxyConfig", "Base"]),
     ],

@@ -1,6 +1,7 @@
 import Base
 import HTTP
 import ProxyConfig
+import Reactor
 import Resilience
 import Telemetry
 import TestSupport
@@ -15,10 +16,12 @@ final class AdminFixture {
 
     let registry = StatsRegistry(workerCount: 2)
     let events = OutlierEventLog()
+    let contexts = TLSContexts(loop: EventLoop())
     let snapshot: RuntimeSnapshot
     var state = ProxyState.live
     var now = Instant(nanoseconds: 1_000_000_000)
     var rejection: (version: String, reason: String)?
+    var closedListeners: [(listener: Listener, reason: String)] = []
 
     init(listenerName: String = "out") throws {
         func endpoints(_ ports: ClosedRange<UInt16>) -> [LocalityEndpoints] {
@@ -44,7 +47,8 @@ final class AdminFixture {
                     tls: UpstreamTLS(validation: nil, certificate: .file(chain: "/keys/chain.pem", privateKey: "/keys/key.pem"))),
             ],
             loadAssignments: [ClusterLoadAssignment(clusterName: "cart", localities: endpoints(9001...9004))])
-        var builder = SnapshotBuilder(logWriter: LogWriter(), events: events, seed: 1)
+        var builder = SnapshotBuilder(logWriter: LogWriter(), events: events, tls: contexts, seed: 1)
+        contexts.follow([configuration])
         snapshot = builder.finish(
             try builder.prepare(configuration, version: "abc123"), previous: nil, now: Instant(nanoseconds: 0))
     }
@@ -61,7 +65,7 @@ final class AdminFixture {
             state: state, now: now, wallClock: .zero, started: Instant(nanoseconds: 0), arguments: ["outrigger-proxy"],
             snapshotPath: "/run/snapshot", drainTime: .seconds(20), workerCount: 2, logLevel: .info, snapshot: snapshot,
             appliedAt: Instant(nanoseconds: 500_000_000), applications: 1, rejections: rejection == nil ? 0 : 1, rejection: rejection,
-            registry: registry, events: events)
+            closedListeners: closedListeners, certificates: contexts.board.report, registry: registry, events: events)
     }
 
     /// An answer, taken apart so that tests may keep it.

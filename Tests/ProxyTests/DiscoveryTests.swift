@@ -21,7 +21,7 @@ private func runtime(_ cluster: Cluster, hosts: [HostSeed] = []) -> RuntimeClust
     let now = Instant(nanoseconds: 0)
     let detector = OutlierDetector(cluster: cluster.name, configuration: nil, events: OutlierEventLog(), now: now, seed: 1)
     return RuntimeCluster(
-        configuration: cluster, detector: detector,
+        configuration: cluster, tls: nil, detector: detector,
         hosts: HostSeed.hosts(hosts, detector: detector, isResolved: !hosts.isEmpty, now: now))
 }
 

@@ -16,8 +16,11 @@ final class Supervisor {
     let registry: StatsRegistry
     let logWriter: LogWriter
     let outlierEvents: OutlierEventLog
+    let tls: TLSContexts
     let started: Instant
     private(set) var snapshot: RuntimeSnapshot?
+    /// Listeners of the snapshot that cannot open, because a certificate is not there.
+    private(set) var closedListeners: [RuntimeListener] = []
     private(set) var state = ProxyState.initializing
     /// The last configuration that was refused, and why; nil once a good one came.
     private(set) var rejection: (version: String, reason: String)?
@@ -37,6 +40,10 @@ final class Supervisor {
     private var applied: Set<Int> = []
     /// The file changed while the workers were applying what it held before.
     private var loadIsDue = false
+    /// Closed listeners may open, and the workers were applying.
+    private var openingIsDue = false
+    /// The last file was refused for want of a certificate.
+    private var loadWaitsForCertificate = false
     private var drained: Set<Int> = []
     private var sweepTimer: LoopTimer!
     private var outlierLog: LogFile?
@@ -59,7 +66,11 @@ final class Supervisor {
         registry.addProvider { ProcessProbe.addSamples(to: &$0) }
         let inbox = inbox
         outlierEvents = OutlierEventLog { inbox.post(.outlierEvent) }
-        builder = SnapshotBuilder(logWriter: logWriter, events: outlierEvents, seed: UInt64(bitPattern: started.nanoseconds))
+        tls = TLSContexts(loop: loop)
+        let certificates = tls.board
+        registry.addProvider { certificates.scrape(into: &$0, now: Clock.realtime() / 1_000_000_000) }
+        builder = SnapshotBuilder(
+            logWriter: logWriter, events: outlierEvents, tls: tls, seed: UInt64(bitPattern: started.nanoseconds))
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
         var names = ResolverOptions()
         names.servers = options.dnsServers
@@ -69,6 +80,7 @@ final class Supervisor {
         } reply: { [unowned self] worker, cluster, destination, outcome in
             workers[worker].post(.destination(destination, cluster: cluster, outcome))
         }
+        tls.becameReady = { [unowned self] in certificatesCame() }
         let board = discovery.board
         registry.addProvider { samples in board.scrape(into: &samples, now: Clock.now()) }
     }
@@ -117,6 +129,7 @@ final class Supervisor {
         let file = ContentHash(bytes)
         guard file != lastFile else { return }
         lastFile = file
+        loadWaitsForCertificate = false
         do {
             let configuration = try SnapshotFile.decode(bytes)
             // The content's version, which `outrigger render` and a control plane name too; the file's is for what cannot be read.
@@ -134,29 +147,83 @@ final class Supervisor {
     private func reject(version: String, _ reason: String) {
         rejection = (version, reason)
         rejections += 1
+        // What was prepared for it is not needed.
+        if let snapshot, !loadWaitsForCertificate { tls.follow([snapshot.configuration]) }
         let consequence = snapshot.map { "keeping version \($0.version)" } ?? "nothing to serve"
         log.error("config", "snapshot \(version) refused, \(consequence): \(reason)")
     }
 
     private func apply(_ configuration: Snapshot, version: String) throws(SnapshotErrors) {
-        let prepared = try builder.prepare(configuration, version: version)
+        var prepared = try builder.prepare(configuration, version: version)
+        let closed = try listenersToClose(prepared.listeners, configuration)
+        prepared.listeners.removeAll { $0.closedBecause != nil }
         let sockets = try openSockets(prepared.listeners)
         for warning in prepared.warnings { log.warning("config", warning) }
+        for listener in closed { log.error("listener", "\(listener.configuration.name) stays closed: \(listener.closedBecause ?? "")") }
+        closedListeners = closed
         let next = builder.finish(prepared, previous: snapshot, now: Clock.now())
-        snapshot = next
         rejection = nil
         registry.setNode(configuration.node)
-        openAddresses = Set(next.listeners.map(\.configuration.address))
-        applied = []
-        appliedAt = nil
         applications += 1
         outlierLog = configuration.process.outlierEventLogPath.map { logWriter.file($0) }
-        for (index, worker) in workers.enumerated() {
-            worker.post(.apply(next, sockets: sockets.mapValues { $0[index] }))
-        }
+        post(next, sockets)
+        tls.follow([configuration])
         discovery.follow(next)
         destinations.follow(next)
         scheduleSweep()
+    }
+
+    /// Those of a new configuration whose certificate is not there.
+    ///
+    /// - Throws: one of them serves now with a certificate that it has: a wrong path must not end that.
+    private func listenersToClose(
+        _ listeners: [RuntimeListener], _ configuration: Snapshot
+    ) throws(SnapshotErrors) -> [RuntimeListener] {
+        let closed = listeners.filter { $0.closedBecause != nil }
+        let secured = Set((snapshot?.listeners ?? []).filter { $0.chains.allSatisfy { $0.tls != nil } }.map(\.configuration.address))
+        let errors = closed.filter { secured.contains($0.configuration.address) }
+            .map { "listener \($0.configuration.name): \($0.closedBecause ?? "")" }
+        guard let snapshot, !errors.isEmpty else { return closed }
+        loadWaitsForCertificate = true
+        tls.follow([snapshot.configuration, configuration])
+        throw SnapshotErrors(errors: errors)
+    }
+
+    /// Certificates are there that were not: what waited for them goes on.
+    private func certificatesCame() {
+        openClosedListeners()
+        guard loadWaitsForCertificate else { return }
+        lastFile = nil
+        loadSnapshot()
+    }
+
+    private func openClosedListeners() {
+        guard let snapshot, state != .draining else { return }
+        // Until all workers have applied, an address of before may be taken still.
+        guard applied.count == workers.count else { return openingIsDue = true }
+        let opening = closedListeners.filter { $0.closedBecause == nil }
+        guard !opening.isEmpty else { return }
+        let sockets: [SocketAddress: [CInt]]
+        do {
+            sockets = try openSockets(opening)
+        } catch {
+            return log.error("listener", "\(error); SIGHUP tries again")
+        }
+        for listener in opening { log.info("listener", "\(listener.configuration.name) opens: its certificate is there") }
+        closedListeners.removeAll { listener in opening.contains { $0 === listener } }
+        post(
+            RuntimeSnapshot(
+                version: snapshot.version, configuration: snapshot.configuration, listeners: snapshot.listeners + opening,
+                clusters: snapshot.clusters), sockets)
+    }
+
+    /// Hands a snapshot to the workers, with a socket for each of them and each new address.
+    private func post(_ next: RuntimeSnapshot, _ sockets: [SocketAddress: [CInt]]) {
+        snapshot = next
+        openAddresses = Set(next.listeners.map(\.configuration.address))
+        applied = []
+        appliedAt = nil
+        for (index, worker) in workers.enumerated() { worker.post(.apply(next, sockets: sockets.mapValues { $0[index] })) }
     }
 
     /// A listening socket for every worker, for each address that is new. All or none.
@@ -238,6 +305,10 @@ final class Supervisor {
                     loadIsDue = false
                     loadSnapshot()
                 }
+                if openingIsDue {
+                    openingIsDue = false
+                    openClosedListeners()
+                }
             }
             appliedAt = loop.now
             if state == .initializing { state = .live }
@@ -272,6 +343,8 @@ final class Supervisor {
             // What was refused may be right by now: a port may be free that was not.
             lastFile = nil
             loadSnapshot()
+            tls.check()
+            openClosedListeners()
         case .reopenLogs: logWriter.reopen()
         }
     }

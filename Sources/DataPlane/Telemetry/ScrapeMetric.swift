@@ -51,6 +51,7 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case activeClusters
     case warmingClusters
     case activeListeners
+    case warmingListeners
     case drainingListeners
     // The configuration.
     case configVersionInfo
@@ -58,6 +59,11 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case configAppliedTotal
     case configRejectedTotal
     case xdsConnected
+    // Certificates.
+    case daysUntilFirstCertExpiring
+    case certificateExpiration
+    case certificateRefused
+    case certificateLoads
     // This module.
     case labelOverflowTotal
     case logBytesTotal
@@ -146,6 +152,8 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         case .activeClusters: manager("cluster_manager.active_clusters", "Clusters that serve.")
         case .warmingClusters: manager("cluster_manager.warming_clusters", "Clusters that wait for their endpoints.")
         case .activeListeners: manager("listener_manager.total_listeners_active", "Listeners that accept.")
+        case .warmingListeners:
+            manager("listener_manager.total_listeners_warming", "Listeners that stay closed until their certificate is there.")
         case .drainingListeners: manager("listener_manager.total_listeners_draining", "Listeners that finish what is open.")
         case .configVersionInfo:
             own("config_version_info", .gauge, ["version"], "config.version.{}", "1; the label tells the snapshot that is applied.")
@@ -154,6 +162,20 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         case .configRejectedTotal:
             own("config_rejected_total", .counter, ["kind"], "config.rejected.{}", "Snapshots refused, by kind of the resource at fault.")
         case .xdsConnected: own("xds_connected", .gauge, [], "control_plane.connected_state", "1 while the control plane is connected.")
+        case .daysUntilFirstCertExpiring:
+            server("days_until_first_cert_expiring", .gauge, "Days until the first of all certificates ends, trusted ones too.")
+        case .certificateExpiration:
+            own(
+                "certificate_expiration_timestamp_seconds", .gauge, ["path", "kind"], "tls.{}.{}.expiration_unix_time_seconds",
+                "When the first certificate of a file ends, in seconds since 1970; kind: certificate (ours) or authority (trusted).")
+        case .certificateRefused:
+            own(
+                "certificate_refused", .gauge, ["source"], "tls.{}.refused",
+                "1 while what lies in the files cannot be used: what was there before serves, or nothing.")
+        case .certificateLoads:
+            own(
+                "certificate_loads_total", .counter, ["source", "result"], "tls.{}.loads.{}",
+                "Certificates, keys and trust taken from their files (success), or refused (failure).")
         case .labelOverflowTotal:
             own(
                 "label_overflow_total", .counter, ["kind"], "stats.label_overflow.{}",

@@ -12,6 +12,7 @@ enum AdminPage: String, CaseIterable {
     case prometheus = "/stats/prometheus"
     case serverInfo = "/server_info"
     case listeners = "/listeners"
+    case certs = "/certs"
     case configDump = "/config_dump"
     case logging = "/logging"
     case memory = "/memory"
@@ -32,6 +33,7 @@ enum AdminPage: String, CaseIterable {
         case .prometheus: "the same as /metrics"
         case .serverInfo: "version, state, uptime, node, configuration version"
         case .listeners: "names and addresses of the listeners (?format=json)"
+        case .certs: "certificates in use, ours and trusted ones: names, serial, days left, and what was refused"
         case .configDump: "the configuration that runs, as `outrigger render -o json` prints it, and its endpoints"
         case .logging: "GET shows the level of the process log, POST ?level=debug sets it"
         case .memory: "memory of the process (?format=json)"
@@ -87,6 +89,7 @@ enum AdminPage: String, CaseIterable {
         case .stats: view.stats(request)
         case .metrics, .prometheus: view.prometheus(request)
         case .serverInfo: view.serverInfo()
+        case .certs: view.certs()
         case .listeners: request.isJSON ? view.listenersJSON() : view.listeners()
         case .configDump: view.configDump()
         case .logging: view.logging(request)

@@ -69,6 +69,7 @@ extension AdminView {
         let listeners = snapshot?.listeners.count ?? 0
         samples.add(.activeListeners, state == .draining ? 0 : listeners)
         samples.add(.drainingListeners, state == .draining ? listeners : 0)
+        samples.add(.warmingListeners, closedListeners.count)
         let warming = clusters.count { !$0.hosts.isResolved }
         samples.add(.activeClusters, clusters.count - warming)
         samples.add(.warmingClusters, warming)

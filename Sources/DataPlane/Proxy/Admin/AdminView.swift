@@ -23,6 +23,9 @@ struct AdminView {
     var applications: UInt64
     var rejections: UInt64
     var rejection: (version: String, reason: String)?
+    /// Listeners that wait for a certificate, and why.
+    var closedListeners: [(listener: Listener, reason: String)]
+    var certificates: [TLSReport]
     var registry: StatsRegistry
     var events: OutlierEventLog
 
@@ -41,7 +44,9 @@ extension Supervisor {
             state: state, now: loop.now, wallClock: Nanoseconds(count: Clock.realtime() - Clock.now().nanoseconds), started: started,
             arguments: CommandLine.arguments, snapshotPath: options.snapshotPath,
             drainTime: drainTime, workerCount: workerCount, logLevel: log.level, snapshot: snapshot, appliedAt: appliedAt,
-            applications: applications, rejections: rejections, rejection: rejection, registry: registry, events: outlierEvents)
+            applications: applications, rejections: rejections, rejection: rejection,
+            closedListeners: closedListeners.map { ($0.configuration, $0.closedBecause ?? "opening") }, certificates: tls.board.report,
+            registry: registry, events: outlierEvents)
     }
 
     func perform(_ action: AdminAction) {

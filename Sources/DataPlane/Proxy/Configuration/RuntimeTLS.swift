@@ -25,4 +25,9 @@ final class RuntimeTLS: Sendable {
     func replace(_ context: TLSContext) {
         state.withLock { $0 = State(context: context, problem: nil) }
     }
+
+    /// None can be loaded, and none was before.
+    func fail(_ problem: String) {
+        state.withLock { $0.problem = problem }
+    }
 }

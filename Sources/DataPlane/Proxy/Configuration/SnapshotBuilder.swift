@@ -4,7 +4,6 @@ import Reactor
 import Resilience
 import Routing
 import Telemetry
-import Transport
 
 /// What is wrong with a snapshot, all of it at once. The snapshot before it keeps serving.
 struct SnapshotErrors: Error, CustomStringConvertible {
@@ -18,6 +17,7 @@ struct SnapshotErrors: Error, CustomStringConvertible {
 struct SnapshotBuilder {
     let logWriter: LogWriter
     let events: OutlierEventLog
+    let tls: TLSContexts
     var seed: UInt64
 
     struct Prepared {
@@ -57,7 +57,7 @@ struct SnapshotBuilder {
                 for chain in listener.filterChains {
                     chains.append(
                         RuntimeFilterChain(
-                            configuration: chain, tls: chain.tls.map(runtimeTLS),
+                            configuration: chain, tls: chain.tls.map { tls.runtime(for: $0) },
                             filter: try makeFilter(chain.filter, listener, tables, indices)))
                 }
                 listeners.append(RuntimeListener(configuration: listener, chains: chains))
@@ -105,7 +105,7 @@ struct SnapshotBuilder {
             detector = OutlierDetector(cluster: cluster.name, configuration: cluster.outlierDetection, events: events, now: now, seed: seed)
         }
         return RuntimeCluster(
-            configuration: cluster, tls: cluster.tls.map(runtimeTLS), detector: detector,
+            configuration: cluster, tls: cluster.tls.map { tls.runtime(for: $0) }, detector: detector,
             hosts: HostSeed.hosts(seeds, detector: detector, isResolved: isResolved, now: now))
     }
 
@@ -138,22 +138,6 @@ struct SnapshotBuilder {
             }
             return .tcp(
                 RuntimeTCPFilter(configuration: configuration, targets: targets, accessLogs: try accessLogs(configuration.accessLogs)))
-        }
-    }
-
-    private func runtimeTLS(_ tls: DownstreamTLS) -> RuntimeTLS {
-        do {
-            return RuntimeTLS(try TLSContext.server(tls, now: Clock.realtime() / 1_000_000_000, files: FileReader.read))
-        } catch {
-            return RuntimeTLS(nil, problem: "\(error)")
-        }
-    }
-
-    private func runtimeTLS(_ tls: UpstreamTLS) -> RuntimeTLS {
-        do {
-            return RuntimeTLS(try TLSContext.client(tls, now: Clock.realtime() / 1_000_000_000, files: FileReader.read))
-        } catch {
-            return RuntimeTLS(nil, problem: "\(error)")
         }
     }
 
