@@ -1,5 +1,7 @@
 import Base
+import Glibc
 import HTTP
+import ProxyConfig
 import Resilience
 import Telemetry
 import TestSupport
@@ -152,6 +154,61 @@ struct AdminPageTests {
         }
         #expect(list.first?["name"] == .string("out"))
         #expect(list.first?["local_address"]?["socket_address"]?["port_value"] == .number("15001"))
+    }
+
+    @Test("/listeners says why one is closed, and counts it as warming")
+    func closedListeners() throws {
+        let listener = Listener(name: "tls", address: SocketAddress(.loopbackV4, 15002), direction: .inbound, filterChains: [])
+        proxy.closedListeners = [(listener, "a.pem: expected a certificate chain in PEM, found none")]
+        let body = proxy.ask("/listeners").body
+        #expect(body == "out::127.0.0.1:15001\ntls::127.0.0.1:15002::closed: a.pem: expected a certificate chain in PEM, found none\n")
+        guard case .array(let list)? = try proxy.ask("/listeners?format=json").json()["listener_statuses"] else {
+            throw TestFailure("no list")
+        }
+        #expect(list.map { $0["outrigger"]?["closed"] != nil } == [false, true])
+        #expect(proxy.ask("/metrics").body.contains("envoy_listener_manager_total_listeners_warming 1\n"))
+    }
+
+    @Test("/certs has Envoy's form: names, serial, days; the reason of a refusal; and no key")
+    func certs() throws {
+        let certificates = try TestCertificates()
+        let mesh = try certificates.authority("mesh")
+        let cart = try mesh.issue("cart", names: ["URI:spiffe://mesh/cart", "DNS:cart.local", "IP:10.0.0.1"])
+        let now = Int64(time(nil))
+        proxy.now = Instant(nanoseconds: now * 1_000_000_000)
+        proxy.contexts.follow([
+            Snapshot(
+                node: Node(mesh: "m", role: .virtualNode, name: "n"),
+                clusters: [
+                    Cluster(
+                        name: "cart", discovery: .originalDestination,
+                        tls: UpstreamTLS(
+                            validation: TLSValidation(trust: .file(mesh.certificate)),
+                            certificate: .file(chain: cart.chain, privateKey: cart.key))),
+                    Cluster(
+                        name: "gone", discovery: .originalDestination,
+                        tls: UpstreamTLS(validation: TLSValidation(trust: .file("/gone.pem")))),
+                ])
+        ])
+        let answer = proxy.ask("/certs")
+        guard case .array(let list)? = try answer.json()["certificates"], list.count == 2 else { throw TestFailure(answer.body) }
+        let (gone, used) = list[0]["outrigger"]?["used_by"] == .array([.string("cluster gone")]) ? (list[0], list[1]) : (list[1], list[0])
+        guard case .array(let chain)? = used["cert_chain"], case .array(let authorities)? = used["ca_cert"] else {
+            throw TestFailure(answer.body)
+        }
+        #expect(chain.map { $0["path"] } == [.string(cart.chain)])
+        #expect(authorities.map { $0["path"] } == [.string(mesh.certificate)])
+        #expect(
+            chain[0]["subject_alt_names"]
+                == .array([
+                    .object(["uri": .string("spiffe://mesh/cart")]), .object(["dns": .string("cart.local")]),
+                    .object(["ip_address": .string("10.0.0.1")]),
+                ]))
+        #expect(chain[0]["days_until_expiration"] == .string("30") || chain[0]["days_until_expiration"] == .string("29"))
+        #expect(chain[0]["outrigger"]?["subject"] == .string("CN=cart"))
+        guard case .string(let problem)? = gone["outrigger"]?["problem"] else { throw TestFailure(answer.body) }
+        #expect(problem.hasPrefix("/gone.pem: expected the certificates that we trust in PEM"))
+        #expect(!answer.body.contains(cart.key) && !answer.body.contains("PRIVATE"))
     }
 
     @Test("/config_dump has the whole snapshot and its endpoints, and names a key's file only")
