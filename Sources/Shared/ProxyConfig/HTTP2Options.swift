@@ -27,7 +27,7 @@ public struct HTTP2Options: Hashable, Sendable {
 
 /// envoy.config.core.v3.KeepaliveSettings.
 public struct HTTP2Keepalive: Hashable, Sendable {
-    /// A PING goes out when for so long nothing has come on a connection that has open streams.
+    /// Between PINGs on a connection that has open streams: from the first stream's beginning, then from each answer.
     public var interval: Duration
     /// An answer must come so long after the PING, else the connection is dead and its streams are reset.
     public var timeout: Duration
