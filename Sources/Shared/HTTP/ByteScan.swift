@@ -76,13 +76,7 @@ extension RawSpan {
     public func endOfPlain(from start: Int) -> Int {
         var index = start
         while index <= byteCount &- 16 {
-            let bytes = vector(index)
-            let letter = (bytes | SIMD16<UInt8>(repeating: 0x20)) &- SIMD16<UInt8>(repeating: 0x61)
-            let digit = bytes &- SIMD16<UInt8>(repeating: 0x30)
-            let other = bytes &- SIMD16<UInt8>(repeating: 0x2D)
-            let hit = firstTrue(
-                (letter .>= SIMD16<UInt8>(repeating: 26)) .& (digit .>= SIMD16<UInt8>(repeating: 10))
-                    .& (other .>= SIMD16<UInt8>(repeating: 2)))
+            let hit = plainBytes(vector(index))
             if hit < 16 { return index &+ hit }
             index &+= 16
         }
@@ -121,6 +115,41 @@ extension RawSpan {
             index &+= 1
         }
         return index
+    }
+
+    /// Whether `range` can be a field's value: no control characters but tabs. Looks behind its end, where there is something.
+    @inlinable
+    @inline(__always)
+    public func isValue(_ range: Range<Int>) -> Bool {
+        precondition(range.upperBound <= byteCount)
+        let space = SIMD16<UInt8>(repeating: 0x20)
+        let tab = SIMD16<UInt8>(repeating: 0x09)
+        let delete = SIMD16<UInt8>(repeating: 0x7F)
+        var index = range.lowerBound
+        while index < range.upperBound {
+            guard index <= byteCount &- 16 else {
+                return extracting(index..<range.upperBound).endOfValue(from: 0) == range.upperBound &- index
+            }
+            let bytes = vector(index)
+            let hit = firstTrue(((bytes .< space) .& (bytes .!= tab)) .| (bytes .== delete))
+            if hit < 16 { return index &+ hit >= range.upperBound }
+            index &+= 16
+        }
+        return true
+    }
+
+    /// Whether `range` can be a field's name. Looks behind its end, as `isValue` does.
+    @inlinable
+    @inline(__always)
+    public func isName(_ range: Range<Int>) -> Bool {
+        precondition(range.upperBound <= byteCount)
+        guard !range.isEmpty else { return false }
+        var index = range.lowerBound
+        if index <= byteCount &- 16 {
+            index &+= plainBytes(vector(index))
+            if index >= range.upperBound { return true }
+        }
+        return extracting(index..<range.upperBound).endOfName(from: 0) == range.upperBound &- index
     }
 
     /// Whether `range`, which has no control characters but tabs, holds `text` (lower-case letters, digits, hyphens), in any case.
@@ -180,6 +209,18 @@ func firstTrue(_ mask: SIMDMask<SIMD16<Int8>>) -> Int {
     let words = unsafe unsafeBitCast(mask, to: SIMD2<UInt64>.self)
     if words[0] != 0 { return words[0].trailingZeroBitCount &>> 3 }
     return 8 &+ words[1].trailingZeroBitCount &>> 3
+}
+
+/// How many lanes from the first on are letters, digits, hyphens or dots.
+@inlinable
+@inline(__always)
+func plainBytes(_ bytes: SIMD16<UInt8>) -> Int {
+    let letter = (bytes | SIMD16<UInt8>(repeating: 0x20)) &- SIMD16<UInt8>(repeating: 0x61)
+    let digit = bytes &- SIMD16<UInt8>(repeating: 0x30)
+    let other = bytes &- SIMD16<UInt8>(repeating: 0x2D)
+    return firstTrue(
+        (letter .>= SIMD16<UInt8>(repeating: 26)) .& (digit .>= SIMD16<UInt8>(repeating: 10))
+            .& (other .>= SIMD16<UInt8>(repeating: 2)))
 }
 
 /// `tchar` of RFC 9110 section 5.6.2, from a 128-bit map.

@@ -77,16 +77,23 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
     ///
     /// Length and first letter leave one candidate, so every name costs at most one comparison.
     public init(_ bytes: Span<UInt8>) {
-        self = Self.lookUp(bytes)
+        // Looked at as memory, once: the span's own count is a call here.
+        self = unsafe bytes.withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return .other }
+            return unsafe Self.lookUp(start, bytes.count)
+        }
     }
 
     @inline(__always)
-    private static func lookUp(_ bytes: Span<UInt8>) -> KnownField {
-        guard bytes.count > 1 else { return .other }
-        let first = bytes[0] | 0x20
+    private static func lookUp(_ start: UnsafeRawPointer, _ count: Int) -> KnownField {
+        guard count > 1 else { return .other }
+        @inline(__always) func letter(_ index: Int) -> UInt8 { unsafe start.load(fromByteOffset: index, as: UInt8.self) | 0x20 }
+        let first = letter(0)
         // Inlined with a constant, so that each comparison is one of words with constants.
-        @inline(__always) func match(_ candidate: KnownField) -> KnownField { bytes.equalsToken(candidate.name) ? candidate : .other }
-        switch bytes.count {
+        @inline(__always) func match(_ candidate: KnownField) -> KnownField {
+            unsafe equalsToken(start, count, candidate.name) ? candidate : .other
+        }
+        switch count {
         case 2: return match(.te)
         case 4: return first == UInt8(ascii: "h") ? match(.host) : match(.date)
         case 6: return first == UInt8(ascii: "s") ? match(.server) : match(.expect)
@@ -98,7 +105,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
             switch first {
             case UInt8(ascii: "c"): return match(.contentType)
             case UInt8(ascii: "x"): return match(.requestID)
-            default: return bytes[5] | 0x20 == UInt8(ascii: "t") ? match(.grpcTimeout) : match(.grpcMessage)
+            default: return letter(5) == UInt8(ascii: "t") ? match(.grpcTimeout) : match(.grpcMessage)
             }
         case 14: return first == UInt8(ascii: "c") ? match(.contentLength) : match(.http2Settings)
         case 15: return match(.forwardedFor)
@@ -106,7 +113,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         case 17: return first == UInt8(ascii: "x") ? match(.forwardedProto) : match(.transferEncoding)
         case 18: return first == UInt8(ascii: "x") ? match(.envoyOverloaded) : match(.proxyAuthenticate)
         case 19: return first == UInt8(ascii: "x") ? match(.outriggerDetails) : match(.proxyAuthorization)
-        case 21: return bytes[8] | 0x20 == UInt8(ascii: "o") ? match(.envoyOriginalPath) : match(.attemptCount)
+        case 21: return letter(8) == UInt8(ascii: "o") ? match(.envoyOriginalPath) : match(.attemptCount)
         case 23: return match(.forwardedClientCert)
         case 29: return match(.upstreamServiceTime)
         default: return .other
@@ -134,30 +141,41 @@ extension Span<UInt8> {
     @inlinable
     @inline(__always)
     public func equalsToken(_ text: StaticString) -> Bool {
-        let length = text.utf8CodeUnitCount
-        guard count == length else { return false }
-        let other = unsafe UnsafeRawPointer(text.utf8Start)
-        // Every load lies inside of both, whose lengths are the same: the last one is moved back to end where they do.
-        return unsafe withUnsafeBytes { mine in
-            func equalWords(_ index: Int) -> Bool {
-                let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
-                return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt64.self)
-            }
-            func equalHalves(_ index: Int) -> Bool {
-                let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt32.self) | 0x2020_2020
-                return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt32.self)
-            }
-            if length >= 8 {
-                var index = 0
-                while index <= length - 8 {
-                    guard equalWords(index) else { return false }
-                    index += 8
-                }
-                return index == length || equalWords(length - 8)
-            }
-            if length >= 4 { return equalHalves(0) && equalHalves(length - 4) }
-            for index in 0..<length where unsafe mine[index] | 0x20 != other.load(fromByteOffset: index, as: UInt8.self) { return false }
-            return true
+        unsafe withUnsafeBytes { mine in
+            guard let start = mine.baseAddress else { return text.utf8CodeUnitCount == 0 }
+            return unsafe HTTP.equalsToken(start, mine.count, text)
         }
     }
+}
+
+/// `Span.equalsToken` for memory.
+@inlinable
+@inline(__always)
+func equalsToken(_ mine: UnsafeRawPointer, _ count: Int, _ text: StaticString) -> Bool {
+    let length = text.utf8CodeUnitCount
+    guard count == length else { return false }
+    let other = unsafe UnsafeRawPointer(text.utf8Start)
+    // Every load lies inside of both, whose lengths are the same: the last one is moved back to end where they do.
+    func equalWords(_ index: Int) -> Bool {
+        let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
+        return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+    }
+    func equalHalves(_ index: Int) -> Bool {
+        let word = unsafe mine.loadUnaligned(fromByteOffset: index, as: UInt32.self) | 0x2020_2020
+        return unsafe word == other.loadUnaligned(fromByteOffset: index, as: UInt32.self)
+    }
+    if length >= 8 {
+        var index = 0
+        while index <= length - 8 {
+            guard equalWords(index) else { return false }
+            index += 8
+        }
+        return index == length || equalWords(length - 8)
+    }
+    if length >= 4 { return equalHalves(0) && equalHalves(length - 4) }
+    for index in 0..<length
+    where unsafe mine.load(fromByteOffset: index, as: UInt8.self) | 0x20 != other.load(fromByteOffset: index, as: UInt8.self) {
+        return false
+    }
+    return true
 }

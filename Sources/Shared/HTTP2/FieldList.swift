@@ -115,9 +115,7 @@ internal import HTTP
     private mutating func add(_ field: Head.Field, _ source: RawSpan, _ start: UnsafePointer<UInt8>) {
         let name = field.name
         let value = field.value
-        guard !name.isEmpty, name.upperBound <= source.byteCount, value.upperBound <= source.byteCount,
-            source.extracting(name).endOfName(from: 0) == name.count, source.extracting(value).endOfValue(from: 0) == value.count
-        else {
+        guard source.isName(name), source.isValue(value) else {
             assertionFailure("a field that must not be sent")
             return
         }

@@ -7,10 +7,23 @@ public final class HTTP2Pool {
     /// The fields of the head that is being submitted.
     var fields = FieldList()
 
+    /// One block is read at a time, unless one has come in parts.
+    private var scratch: BlockScratch?
+
     /// Twice the streams of a busy worker; what is more goes back to the allocator.
     private static let maxStreams = 1024
 
     public init() {}
+
+    func takeScratch() -> BlockScratch {
+        guard let held = scratch.take() else { return BlockScratch() }
+        return held
+    }
+
+    func giveScratch(_ scratch: BlockScratch) {
+        scratch.removeAll()
+        self.scratch = scratch
+    }
 
     func take() -> HTTP2Stream {
         streams.popLast() ?? HTTP2Stream()

@@ -56,114 +56,132 @@ extension HTTP2Session {
 
     // MARK: Header blocks
 
-    fileprivate func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
+    fileprivate func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) {
         let id = unsafe frame.pointee.hd.stream_id
         if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
             let stream = pool.take()
             stream.openedAt = now
             open(stream, id: id)
-            unsafe nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
-            block.begin(stream, isTrailers: false)
-            return 0
+            unsafe _ = nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
+            block.begin(stream, isTrailers: false, pool)
+        } else if let stream = stream(id), !stream.isClosed, !stream.resetByOwner, stream.refusal == nil {
+            block.begin(stream, isTrailers: stream.hasHead, pool)
+            if stream.hasHead { stream.trailers.removeAll() } else { stream.head.removeAll() }
+        } else {
+            block.end(pool)
         }
-        guard let stream = stream(id), !stream.isClosed, !stream.resetByOwner, stream.refusal == nil else {
-            block.stream = nil
-            return 0
-        }
-        block.begin(stream, isTrailers: stream.hasHead)
-        if stream.hasHead { stream.trailers.removeAll() } else { stream.head.removeAll() }
-        return 0
     }
 
     fileprivate func header(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, flags: UInt8) -> Int32 {
-        guard let stream = block.stream else { return 0 }
+        guard let stream = unsafe block.stream, let scratch = unsafe block.scratch else { return 0 }
+        return unsafe stream._withUnsafeGuaranteedRef { stream in
+            unsafe scratch._withUnsafeGuaranteedRef { scratch in unsafe header(name, value, flags: flags, stream, scratch) }
+        }
+    }
+
+    @inline(__always)
+    private func header(
+        _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, flags: UInt8, _ stream: HTTP2Stream,
+        _ scratch: BlockScratch
+    ) -> Int32 {
         let cost = name.count &+ value.count &+ 32
         block.bytes &+= cost
         block.fields &+= 1
-        // Until the block has ended; what is left of it only costs its decoding, and that has a bound too.
-        guard stream.refusal == nil else {
-            guard block.bytes > limits.maxHeadBytes &* 4 || block.fields > limits.maxFields &* 4 else { return 0 }
-            return resetBlock(stream, .enhanceYourCalm)
-        }
-        guard block.bytes <= limits.maxHeadBytes else {
-            let reason = block.isTrailers ? HTTP2Error.Reason.trailersTooLarge : .headTooLarge
-            return refuse(stream, HTTP2Error(reason, code: .enhanceYourCalm, limit: limits.maxHeadBytes))
-        }
         headerMemory &+= cost
         stream.headerMemory &+= cost
-        guard headerMemory <= limits.maxHeaderMemory else {
-            return refuse(stream, HTTP2Error(.headersTakeTooMuch, code: .enhanceYourCalm, limit: limits.maxHeaderMemory))
+        guard block.bytes <= limits.maxHeadBytes, headerMemory <= limits.maxHeaderMemory, block.fields <= limits.maxFields,
+            stream.refusal == nil
+        else {
+            if let result = passedLimit(stream, cost) { return result }
+            return unsafe keep(name, value, flags: flags, stream, scratch)
         }
+        return unsafe keep(name, value, flags: flags, stream, scratch)
+    }
+
+    @inline(__always)
+    private func keep(
+        _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>, flags: UInt8, _ stream: HTTP2Stream,
+        _ scratch: BlockScratch
+    ) -> Int32 {
         if unsafe name.count > 1 && name[0] == UInt8(ascii: ":") {
             block.pseudoFields &+= 1
-            return unsafe pseudoHeader(stream, name, value) ? 0 : reject(stream)
+            return unsafe pseudoHeader(stream, scratch, name, value) ? 0 : reject(stream)
         }
-        guard block.fields &- block.pseudoFields <= limits.maxFields else {
-            return refuse(stream, HTTP2Error(.tooManyFields, code: .enhanceYourCalm, limit: limits.maxFields))
-        }
-        let head = block.isTrailers ? stream.trailers : stream.head
-        let start = unsafe head.appendLine(name, value)
-        let nameEnd = start &+ name.count
-        let valueStart = nameEnd &+ 2
-        let valueRange = valueStart..<valueStart &+ value.count
         let known = unsafe KnownField(Span(_unsafeElements: name))
-        var field = Head.Field(name: start..<nameEnd, value: valueRange, known: known)
-        field.neverIndexed = flags & UInt8(NGHTTP2_NV_FLAG_NO_INDEX.rawValue) != 0
-        head.fields.append(field)
+        let neverIndexed = UInt32(flags) & NGHTTP2_NV_FLAG_NO_INDEX.rawValue != 0
+        unsafe scratch.append(name, value, known: known, neverIndexed: neverIndexed)
         if known == .contentLength, !block.isTrailers {
             // The library has checked that it is one number, and checks the body against it.
             stream.contentLength = unsafe contentLength(RawSpan(_unsafeElements: value), 0..<value.count)
-        } else if known == .other, name.count == 6, unsafe name[0] == UInt8(ascii: "c"), head.equals(field.name, "cookie") {
+        } else if known == .other, name.count == 6, unsafe Span(_unsafeElements: name).equalsToken("cookie") {
             block.cookies &+= 1
         }
         return 0
     }
 
+    /// Nil if no limit was passed after all: pseudo-header fields do not count as fields.
+    @inline(never)
+    private func passedLimit(_ stream: HTTP2Stream, _ cost: Int) -> Int32? {
+        // Until the block has ended; what is left of it only costs its decoding, and that has a bound too.
+        guard stream.refusal == nil else {
+            headerMemory &-= cost
+            stream.headerMemory &-= cost
+            guard block.bytes > limits.maxHeadBytes &* 4 || block.fields > limits.maxFields &* 4 else { return 0 }
+            return resetBlock(stream, .enhanceYourCalm)
+        }
+        if block.bytes > limits.maxHeadBytes {
+            let reason = block.isTrailers ? HTTP2Error.Reason.trailersTooLarge : .headTooLarge
+            return refuse(stream, HTTP2Error(reason, code: .enhanceYourCalm, limit: limits.maxHeadBytes))
+        }
+        if headerMemory > limits.maxHeaderMemory {
+            return refuse(stream, HTTP2Error(.headersTakeTooMuch, code: .enhanceYourCalm, limit: limits.maxHeaderMemory))
+        }
+        // The field that is being added is not one if it begins with a colon; then it is among the first few.
+        guard block.fields &- block.pseudoFields > limits.maxFields else { return nil }
+        return refuse(stream, HTTP2Error(.tooManyFields, code: .enhanceYourCalm, limit: limits.maxFields))
+    }
+
     /// False if the value breaks a rule that the library leaves to us.
     private func pseudoHeader(
-        _ stream: HTTP2Stream, _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>
+        _ stream: HTTP2Stream, _ scratch: BlockScratch, _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>
     ) -> Bool {
         let head = stream.head
-        let start = head.bytes.count
-        let range = start..<start &+ value.count
-        unsafe head.bytes.append(contentsOf: value)
-        let bytes = head.bytes
-        let source = bytes.rawBytes
+        let source = unsafe RawSpan(_unsafeElements: value)
+        let whole = 0..<value.count
         // The library knows the names and allows each once; so their lengths and second letters tell them apart.
         switch unsafe (name.count, name[1]) {
         case (5, _):  // :path
-            head.target = range
-            return !range.isEmpty && source.endOfTarget(from: start) == range.upperBound
+            head.target = unsafe scratch.append(value)
+            return !value.isEmpty && source.endOfTarget(from: 0) == value.count
         case (7, UInt8(ascii: "m")):  // :method
-            head.methodRange = range
+            head.methodRange = unsafe scratch.append(value)
             head.method = unsafe Method(Span(_unsafeElements: value))
             return true
         case (7, UInt8(ascii: "s")) where role == .client:  // :status
             guard value.count == 3 else { return false }
             var status = 0
-            for index in 0..<3 {
-                let digit = unsafe value[index]
-                guard digit &- 0x30 < 10 else { return false }
-                status = status &* 10 &+ Int(digit &- 0x30)
+            for index in whole {
+                let digit = source.byte(index) &- 0x30
+                guard digit < 10 else { return false }
+                status = status &* 10 &+ Int(digit)
             }
             head.status = status
-            head.bytes.removeLast(3)
             return status >= 100 && status != 101
         case (7, _):  // :scheme
-            if source.equals(range, "https") {
+            if source.equals(whole, "https") {
                 head.scheme = .https
-            } else if source.equals(range, "http") {
+            } else if source.equals(whole, "http") {
                 head.scheme = .http
             } else {
                 return false
             }
             return true
         case (9, _):  // :protocol
-            stream.protocolName = range
-            return !range.isEmpty && source.endOfName(from: start) == range.upperBound
+            stream.protocolName = unsafe scratch.append(value)
+            return !value.isEmpty && source.endOfName(from: 0) == value.count
         case (10, _):  // :authority
-            head.authority = range
-            return isAuthority(source, range)
+            head.authority = unsafe scratch.append(value)
+            return isAuthority(source, whole)
         default:
             return false
         }
@@ -192,7 +210,9 @@ extension HTTP2Session {
 
     /// Resets the stream whose block is being read, and hears no more of the block.
     private func resetBlock(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) -> Int32 {
-        block.stream = nil
+        // What was read of it is for the access log.
+        if !block.isTrailers { unsafe block.scratch?._withUnsafeGuaranteedRef { $0.move(to: stream.head) } }
+        block.end(pool)
         // Before the library does it, which would say INTERNAL_ERROR.
         unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
@@ -272,17 +292,14 @@ extension HTTP2Session {
     }
 
     private func headersEnded(_ endStream: Bool) {
-        guard let stream = block.stream else { return }
+        guard let unretained = unsafe block.stream else { return }
+        let stream = unsafe unretained.takeUnretainedValue()
         let isTrailers = block.isTrailers
         let cookies = block.cookies
-        block.stream = nil
+        unsafe block.scratch?._withUnsafeGuaranteedRef { $0.move(to: isTrailers ? stream.trailers : stream.head) }
+        block.end(pool)
         if isTrailers {
-            let trailers = stream.trailers
-            if !trailers.fields.isEmpty {
-                trailers.isHTTP2 = true
-                trailers.fields.removeAll { !$0.isAllowedInTrailers(trailers) }
-                if !trailers.fields.isEmpty { events.append(.trailers(stream)) }
-            }
+            trailersEnded(stream)
             if endStream { events.append(.end(stream)) }
             return
         }
@@ -297,7 +314,8 @@ extension HTTP2Session {
         if cookies > 1 { head.joinCookies() }
         if role == .server {
             guard head.settleAuthority(needsPort: head.method == .connect && !stream.isExtendedConnect) else {
-                _ = reject(stream)
+                counters.messagingErrors += 1
+                unsafe _ = nghttp2_submit_rst_stream(session, 0, stream.id, HTTP2ErrorCode.protocolError.rawValue)
                 return
             }
         } else if head.status < 200 {
@@ -307,6 +325,13 @@ extension HTTP2Session {
         stream.hasHead = true
         stream.headBatch = batch
         events.append(.head(stream, endStream: endStream))
+    }
+
+    private func trailersEnded(_ stream: HTTP2Stream) {
+        let trailers = stream.trailers
+        trailers.isHTTP2 = true
+        trailers.fields.removeAll { !$0.isAllowedInTrailers(trailers) }
+        if !trailers.fields.isEmpty { events.append(.trailers(stream)) }
     }
 
     private func interim(_ stream: HTTP2Stream) {
@@ -361,7 +386,7 @@ extension HTTP2Session {
 
     fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
         guard let stream = stream(id) else { return }
-        if block.stream === stream { block.stream = nil }
+        if block.isOf(stream) { block.end(pool) }
         let isClean = code == 0 && !stream.resetByPeer && !stream.resetByOwner
         stream.isClosed = true
         stream.wasReset = !isClean
@@ -450,6 +475,7 @@ let onBeginHeaders: nghttp2_on_begin_headers_callback = { _, frame, owner in
     unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
         unsafe session.beginHeaders(frame.unsafelyUnwrapped)
     }
+    return 0
 }
 
 let onHeader: nghttp2_on_header_callback = { _, _, name, nameLength, value, valueLength, flags, owner in
