@@ -34,7 +34,6 @@ class Connection: EventSource {
     final private var finishWhenFlushed = false
     final private(set) var sentEnd = false
     final private var saidGoodbye = false
-    final private var isClosing = false
     final private var isDiscarding = false
     final var isConnecting = false
     /// Set before the handshake begins; nil = plaintext.
@@ -383,9 +382,12 @@ class Connection: EventSource {
         guard !isClosed else { return }
         if reset {
             Socket.resetOnClose(descriptor)
-        } else if let tls, tls.isEstablished, !isWriteBlocked, !isClosing {
-            isClosing = true  // The write may fail, and ask for the close that is under way.
-            sayGoodbye(tls)
+        } else if let tls, tls.isEstablished, !isWriteBlocked, !saidGoodbye {
+            saidGoodbye = true
+            tls.finishWriting()
+            // If it fails, nobody is there to hear it.
+            _ = unsafe Socket.write(descriptor, tls.outgoing.unsafeBytes)
+            tls.outgoing.removeAll()
         }
         returnOutput()
         output.removeAll()

@@ -83,6 +83,8 @@ extension HTTP2Limits {
         maxConcurrentStreams = Int(options.maxConcurrentStreams)
         initialStreamWindow = Int(options.initialStreamWindow)
         connectionWindow = Int(options.initialConnectionWindow)
+        // A sidecar with every stream in use sends heads of a few KiB each.
+        maxHeaderMemory = max(maxHeaderMemory, 8192 * maxConcurrentStreams)
     }
 
     /// Of callers' connections.

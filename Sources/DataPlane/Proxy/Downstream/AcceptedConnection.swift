@@ -24,6 +24,8 @@ final class AcceptedConnection: DownstreamConnection {
 
     /// For everything until the protocol is known (attack case T8).
     private static let openingTime = Nanoseconds.seconds(10)
+    /// How long a caller of a TCP service may take to begin with TLS, where plaintext is allowed too.
+    private static let serverFirstTime = Nanoseconds.milliseconds(500)
     /// For the alert that says why to be read.
     private static let alertTime = Nanoseconds.seconds(1)
     private var hasFailed = false
@@ -33,16 +35,24 @@ final class AcceptedConnection: DownstreamConnection {
     init(_ socket: AcceptedSocket, chain: WorkerFilterChain?) {
         super.init(socket)
         self.chain = chain
-        if let chain, let filter = chain.httpFilter {
-            // Silent so far, it is an idle connection like any other.
-            phase = .preface
-            worker.loop.setDeadline(self, worker.loop.now + filter.idleTimeout)
-        } else {
-            worker.loop.setDeadline(self, worker.loop.now + Self.openingTime)
+        if chain != nil { phase = .preface }
+        worker.loop.setDeadline(self, worker.loop.now + silentTime)
+    }
+
+    /// Until the first byte. A silent connection is an idle one where plaintext HTTP is spoken; a TCP service may have to speak first.
+    private var silentTime: Nanoseconds {
+        switch (chain ?? listener.chain(for: nil))?.filter {
+        case .http(let filter): filter.idleTimeout
+        case .tcp: Self.serverFirstTime
+        case nil: Self.openingTime
         }
     }
 
     override func received(_ bytes: UnsafeRawBufferPointer) {
+        if !hasBytes {
+            hasBytes = true
+            worker.loop.setDeadline(self, worker.loop.now + Self.openingTime)
+        }
         if stash.isEmpty {
             unsafe look(at: bytes)
         } else {
@@ -129,8 +139,6 @@ final class AcceptedConnection: DownstreamConnection {
         switch unsafe HTTP2Preface.compare(bytes) {
         case .unknown:
             unsafe stash.append(copying: bytes)
-            if !hasBytes { worker.loop.setDeadline(self, worker.loop.now + Self.openingTime) }
-            hasBytes = true
         case .yes: unsafe become(HTTP2Downstream(socket, chain: chain, filter: filter), bytes)
         case .no: unsafe become(HTTP1Downstream(socket, chain: chain, filter: filter), bytes)
         }
@@ -158,8 +166,9 @@ final class AcceptedConnection: DownstreamConnection {
 
     override func deadlineReached(now: Instant) {
         if hasFailed { return close() }
-        if phase == .preface, tls == nil, !hasBytes {
-            chain?.httpFilter?.stats.downstreamCxIdleTimeout.increment()
+        if !hasBytes, let chain = chain ?? listener.chain(for: nil) {
+            guard let filter = chain.httpFilter else { return unsafe servePlaintext(chain, UnsafeRawBufferPointer(start: nil, count: 0)) }
+            filter.stats.downstreamCxIdleTimeout.increment()
             return close()
         }
         listener.openingTimedOut(peer: peer, inHandshake: isHandshaking)
