@@ -1,5 +1,5 @@
-// The byte classes of RFC 9110 and the scans over them. Loads are bounds-checked, and every SIMD operand has a type: an untyped literal
-// compiles to generic code that is 300 times slower.
+/// The byte classes of RFC 9110 and the scans over them. Loads are bounds-checked, and every SIMD operand has a type: an untyped literal
+/// compiles to generic code that is 300 times slower.
 
 extension RawSpan {
     // One comparison where the standard library's checked load has two; loops that compare the same way lose it altogether.
