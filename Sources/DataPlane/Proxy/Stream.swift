@@ -122,6 +122,7 @@ final class Stream: Timed {
         requestFraming = downstream.requestFraming
         isUpgrade = downstream.wantsUpgrade && filter.allowsUpgrade(requestHead)
         isGRPC = GRPC.isGRPC(requestHead)
+        if isGRPC { filter.stats.downstreamRqGRPCTotal.increment() }
         filter.sanitize(requestHead, from: downstream.connection, random: &worker.random)
         do {
             try PathNormalizer.normalize(requestHead)
@@ -576,7 +577,9 @@ final class Stream: Timed {
         let isWhole = requestIsComplete || (requestFraming == .none && !downstream.isInHead)
         if !isWhole { downstream.abandonKeepAlive() }
         let hasBody = !body.isEmpty && requestHead.method != .head
-        downstream.sendHead(responseHead, framing: .length(Int64(body.count)), isUpgrade: false, requestHead: requestHead)
+        // Trailers only: nothing says a length of what is no body.
+        let framing = isGRPC ? Framing.none : .length(Int64(body.count))
+        downstream.sendHead(responseHead, framing: framing, isUpgrade: false, requestHead: requestHead)
         if hasBody { unsafe body.withUnsafeBytes { unsafe downstream.sendBody($0) } }
         downstream.endResponse(trailers: responseTrailers)
         responseBytes = UInt64(hasBody ? body.count : 0)

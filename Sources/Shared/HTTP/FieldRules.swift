@@ -22,7 +22,7 @@ extension Head.Field {
     /// Trailers come after the decisions that they could change: routing, authentication, and what the body is. Those are dropped.
     public func isAllowedInTrailers(_ trailers: Head) -> Bool {
         switch known {
-        case .grpcStatus, .server, .date: true
+        case .grpcStatus, .grpcMessage, .server, .date: true
         case .other: !isOne(of: forbiddenInTrailers, trailers) && !isOurs(trailers)
         default: false
         }

@@ -41,7 +41,7 @@ internal import HTTP
             if !isConnect {
                 if head.target.isEmpty { add(":path", "/") } else { unsafe add(":path", start, head.target) }
             }
-            unsafe addFields(head, bytes.rawBytes, start, isRequest: true)
+            unsafe addFields(head, bytes.rawBytes, start, isRequest: true, isExtendedConnect: extendedConnect != nil)
             return unsafe body(UnsafeMutableBufferPointer(start: base, count: count))
         }
     }
@@ -80,7 +80,9 @@ internal import HTTP
     // MARK: Fields
 
     /// All but hop-by-hop fields, what Connection nominates, and Host, which `:authority` has said (RFC 9113 section 8.2.2).
-    private mutating func addFields(_ head: Head, _ source: RawSpan, _ start: UnsafePointer<UInt8>, isRequest: Bool) {
+    private mutating func addFields(
+        _ head: Head, _ source: RawSpan, _ start: UnsafePointer<UInt8>, isRequest: Bool, isExtendedConnect: Bool = false
+    ) {
         let fields = head.fields
         var nominates = false
         if !head.isHTTP2 {
@@ -93,6 +95,8 @@ internal import HTTP
             switch field.known {
             case .other:
                 if nominates, field.isNominated(head, source), !field.isEndToEnd(head) { continue }
+                // Its place is taken by `:protocol` (RFC 8441 section 5).
+                if isExtendedConnect, head.equals(field.name, "sec-websocket-key") { continue }
             case .host where isRequest:
                 continue
             case .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade, .http2Settings:

@@ -203,6 +203,9 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
         if decoder.wantsUpgrade && !isUpgrade || requestHead.method == .connect { keepsAlive = false }
         // A caller that still waits for "100 Continue" may or may not send its body now: the connection cannot be trusted with another.
         if phase == .body, decoder.expectsContinue, !(stream?.hasSentContinue ?? false) { keepsAlive = false }
+        // HTTP/2 can end a message with its head. Here a length has to say so, or the caller waits for the end of the connection.
+        let isBodiless = head.status == 204 || head.status == 304 || requestHead.method == .head || requestHead.method == .connect
+        let framing = framing == .none && !isUpgrade && !isBodiless ? .length(0) : framing
         prepareOutput()
         responseFraming = MessageEncoder.encodeResponseHead(
             head, framing: framing, keepAlive: keepsAlive, toMinorVersion: requestHead.minorVersion, upgrade: isUpgrade, into: &output)
