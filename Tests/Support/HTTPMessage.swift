@@ -10,6 +10,11 @@ public struct HTTPMessage: Sendable {
     /// The lines between the last chunk and the end.
     public var trailers: [String] = []
 
+    public init(head: [UInt8], body: [UInt8]) {
+        self.head = head
+        self.body = body
+    }
+
     public var headText: String { String(decoding: head, as: UTF8.self) }
     public var bodyText: String { String(decoding: body, as: UTF8.self) }
     public var lines: [String] { headText.components(separatedBy: "\r\n").filter { !$0.isEmpty } }
