@@ -262,51 +262,14 @@ import Testing
         }
     }
 
-    private static let venv = ProcessInfo.processInfo.environment["OUTRIGGER_TOOLS_VENV"] ?? ""
-
     @Test(
         "python's websockets talk through the proxy",
-        .enabled(if: !venv.isEmpty, "needs $OUTRIGGER_TOOLS_VENV with websockets; scripts/test makes it"))
+        .enabled(if: !Peers.venv.isEmpty, "needs $OUTRIGGER_TOOLS_VENV with websockets; scripts/test makes it"))
     func websockets() throws {
-        let folder = try TemporaryFolder()
-        try folder.replace(
-            "server.py",
-            with: Array(
-                """
-                import asyncio, websockets
-                async def echo(socket):
-                    async for message in socket:
-                        await socket.send(message)
-                async def main():
-                    async with websockets.serve(echo, "127.0.0.1", 0, max_size=None) as server:
-                        print(server.sockets[0].getsockname()[1], flush=True)
-                        await asyncio.Future()
-                asyncio.run(main())
-                """.utf8))
-        try folder.replace(
-            "client.py",
-            with: Array(
-                """
-                import asyncio, os, sys, websockets
-                async def talk(number):
-                    async with websockets.connect(f"ws://127.0.0.1:{sys.argv[1]}/chat", max_size=None, proxy=None) as socket:
-                        for size in (0, 1, 125, 126, 65536, 1000000):
-                            message = os.urandom(size)
-                            await socket.send(message)
-                            assert await socket.recv() == message, size
-                        await (await socket.ping())
-                async def main():
-                    await asyncio.gather(*(talk(number) for number in range(10)))
-                asyncio.run(main())
-                print("all equal")
-                """.utf8))
-        let server = try Program("\(Self.venv)/bin/python", [folder.file("server.py")])
+        let (server, port) = try Peers.start("websocket_server.py")
         defer { server.end() }
-        try eventually("the server says its port; it said \(server.errors)") { server.output.hasSuffix("\n") }
-        guard let port = UInt16(server.output.dropLast()) else { throw TestFailure("port \(server.output)") }
         try withProxy({ Config.http(listen: $0, to: [port], admin: $1) }) { (proxy) throws in
-            let client = try Program.run("\(Self.venv)/bin/python", [folder.file("client.py"), "\(proxy.port)"])
-            #expect(client.output == "all equal\n", "\(client.errors)")
+            #expect(try Peers.run("websocket_client.py", ["\(proxy.port)"]) == "all equal")
         }
     }
 

@@ -72,6 +72,20 @@ final class Proxy {
         try connect().exchange(request)
     }
 
+    /// The body of an admin page.
+    func adminText(_ path: String) throws -> String {
+        let answer = try RawConnection(to: admin).exchange("GET \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        guard answer.status == 200 else { throw TestFailure("\(path): \(answer.headText)") }
+        return answer.bodyText
+    }
+
+    /// The value of one line of the metrics, named as Prometheus reads it, labels too; 0 where there is none.
+    func stat(_ line: String) throws -> Int {
+        let text = try adminText("/stats?format=prometheus")
+        guard let found = text.split(separator: "\n").first(where: { $0.hasPrefix("\(line) ") }) else { return 0 }
+        return Int(found.dropFirst(line.count + 1)) ?? -1
+    }
+
     /// 0 under a sanitizer (scripts/sanitize), whose shadow memory is not the proxy's: bounds on memory are for plain builds.
     var residentBytes: Int {
         ProcessInfo.processInfo.environment["OUTRIGGER_SANITIZER"] == nil ? program.residentBytes : 0

@@ -172,6 +172,13 @@ public final class HTTP2Peer {
         return arrived[handedOut]
     }
 
+    /// The same without waiting: nil where none has come yet.
+    public func pendingRequest() -> UInt32? {
+        guard handedOut < arrived.count else { return nil }
+        defer { handedOut += 1 }
+        return arrived[handedOut]
+    }
+
     /// The request with all of its body, or as much as came before it was reset.
     public func whole(_ stream: UInt32, within limit: Duration = patience) throws -> HTTP2Message {
         try response(stream, within: limit)
@@ -222,6 +229,8 @@ public final class HTTP2Peer {
     }
 
     /// Reads one frame and does what the protocol asks for. Nil: the connection has ended.
+    ///
+    /// The other side may have gone with its last frame, so an answer that cannot be sent is no failure.
     @discardableResult
     public func step(within limit: Duration = patience) throws -> HTTP2Frame? {
         guard let frame = try readFrame(within: limit) else {
@@ -247,7 +256,7 @@ public final class HTTP2Peer {
                 pongs.append(frame.payload)
             } else {
                 pings.append(frame.payload)
-                if answersPings { try send(.ping(frame.payload, isAnswer: true)) }
+                if answersPings { try? send(.ping(frame.payload, isAnswer: true)) }
             }
         case .goAway: goAways.append((HTTP2Frame.number(frame.payload[...]) & 0x7fff_ffff, frame.errorCode ?? .noError))
         case .windowUpdate:
@@ -302,7 +311,6 @@ public final class HTTP2Peer {
         if frame.has(HTTP2Frame.endStream) { streams[frame.stream]?.end = .whole }
         guard opensWindows, !frame.payload.isEmpty else { return }
         let count = UInt32(frame.payload.count)
-        // The other side may have gone with its last frame: that is no fault of what was read.
         try? send(.windowUpdate(0, count))
         if !frame.has(HTTP2Frame.endStream), !heldStreams.contains(frame.stream) { try? send(.windowUpdate(frame.stream, count)) }
     }
@@ -329,7 +337,7 @@ public final class HTTP2Peer {
         }
         let change = Int(settings[.initialWindowSize] ?? 65535) - before
         for stream in streamWindows.keys { streamWindows[stream, default: 0] += change }
-        if acknowledgesSettings { try send(HTTP2Frame(.settings, flags: HTTP2Frame.acknowledgement)) }
+        if acknowledgesSettings { try? send(HTTP2Frame(.settings, flags: HTTP2Frame.acknowledgement)) }
     }
 }
 
