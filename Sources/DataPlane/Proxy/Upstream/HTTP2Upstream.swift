@@ -55,7 +55,10 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         flushLater()
     }
 
-    var takesStreams: Bool { !isRetired && !isClosed && sides.count < maxStreams && session.canOpenStream }
+    var takesStreams: Bool {
+        let limit = session.hasPeerSettings ? maxStreams : min(maxStreams, host.lastStreamLimit)
+        return !isRetired && !isClosed && sides.count < limit && session.canOpenStream
+    }
 
     func makeSide() -> HTTP2UpstreamSide {
         let side = worker.takeUpstreamSide()
@@ -142,6 +145,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
     }
 
     private func settingsArrived() {
+        host.lastStreamLimit = session.peerMaxConcurrentStreams
         guard !waitingUpgrades.isEmpty else { return }
         let waiting = waitingUpgrades
         waitingUpgrades.removeAll()

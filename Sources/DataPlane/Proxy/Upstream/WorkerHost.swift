@@ -24,6 +24,8 @@ final class WorkerHost {
     private var idle: [HTTP1Upstream] = []
     /// HTTP/2: those that take new streams, the oldest first: it fills up before the next one is used.
     private var multiplexed: [HTTP2Upstream] = []
+    /// What the endpoint's last SETTINGS allowed: a new connection keeps to it before its own come, or a burst would be refused again.
+    var lastStreamLimit = Int.max
     /// Whose protocol is not known yet (ALPN, or TLS that is not enforced).
     private var negotiating: NegotiatingUpstream?
     /// What the last negotiation came to.
