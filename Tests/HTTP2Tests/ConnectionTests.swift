@@ -86,8 +86,8 @@ import Testing
     @Test("a stream that the owner refuses is told so to the caller, who may send it again")
     func refused() {
         let pair = Pair()
-        pair.server.handler = { event in
-            if case .head(let stream, _) = event { pair.server.session.reset(stream, .refusedStream) }
+        pair.server.handler = { server, event in
+            if case .head(let stream, _) = event { server.session.reset(stream, .refusedStream) }
         }
         pair.request(requestHead("POST"), body: "x", end: false)
         pair.exchange()
@@ -244,11 +244,11 @@ import Testing
             _ = pair.client.session.request(requestHead(), endStream: true, context: request)
         }
         #expect(gone != nil)
-        pair.server.handler = { event in
-            if case .head(let stream, _) = event { pair.server.session.respond(stream, responseHead(200), endStream: true) }
+        pair.server.handler = { server, event in
+            if case .head(let stream, _) = event { server.session.respond(stream, responseHead(200), endStream: true) }
         }
         var seen = false
-        pair.client.handler = { event in
+        pair.client.handler = { _, event in
             if case .head(let stream, _) = event { seen = stream.isClosed && stream.context === gone && gone != nil }
         }
         pair.exchange()
@@ -259,8 +259,8 @@ import Testing
     @Test("a stream that its owner keeps is not used again for another")
     func keptStream() {
         let pair = Pair()
-        pair.server.handler = { event in
-            if case .head(let stream, _) = event { pair.server.session.respond(stream, responseHead(200), endStream: true) }
+        pair.server.handler = { server, event in
+            if case .head(let stream, _) = event { server.session.respond(stream, responseHead(200), endStream: true) }
         }
         let kept = pair.request()!
         pair.exchange()

@@ -186,13 +186,28 @@ import Testing
         #expect(buffer.count == 6 + 10)
     }
 
-    @Test("streams take turns")
+    @Test("streams take turns, whatever priorities the caller gives")
     func fairness() {
         let streams = stride(from: 1, to: 17, by: 2).map { Int32($0) }
         let server = responding(streamWindow: 1 << 20, connectionWindow: 1 << 24, streams: streams)
+        for id in streams.dropFirst() { server.receive(Frame(.priority, stream: id, number(1) + [255])) }
+        server.receive(Frame(type: 0x10, 0, stream: 0, number(3) + Array("u=0".utf8)))
         for id in streams { server.send(server.streams[id]!, [UInt8](repeating: 7, count: 200_000)) }
         let frames = Frame.parse(server.output(limit: 16 * 16393))
         for id in streams { #expect(dataBytes(frames, id) == 2 * 16384, "stream \(id)") }
+    }
+
+    @Test("a client's streams take turns too")
+    func fairUploads() {
+        for settings in [[(4, 1 << 20)], [(4, 1 << 20), (9, 1)]] as [[(UInt16, UInt32)]] {
+            let client = Peer.client(settings: settings)
+            client.receive(.windowUpdate(0, 1 << 24))
+            var streams: [HTTP2Stream] = []
+            for _ in 0..<8 { streams.append(client.session.request(requestHead("POST"), endStream: false, context: nil)!) }
+            for stream in streams { client.send(stream, [UInt8](repeating: 7, count: 200_000)) }
+            let frames = Frame.parse(client.output(limit: 16 * 16393))
+            for stream in streams { #expect((1...3).contains(dataBytes(frames, stream.id) / 16384), "stream \(stream.id)") }
+        }
     }
 
     @Test("head, body and end that are submitted together leave in two frames; the peer's frame size is kept to")

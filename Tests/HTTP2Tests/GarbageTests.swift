@@ -109,7 +109,7 @@ import Testing
         let pair = Pair(greeted: false)
         var recorded: [UInt8] = []
         pair.client.tap = { recorded += $0 }
-        pair.server.handler = { [unowned server = pair.server] event in
+        pair.server.handler = { server, event in
             if case .head(let stream, _) = event { server.session.respond(stream, responseHead(200), endStream: true) }
         }
         for path in ["/a", "/b", "/c"] {
@@ -126,7 +126,7 @@ import Testing
                 default: bytes.insert(UInt8(random.below(256)), at: index)
                 }
                 let server = Peer(.server)
-                server.handler = { [unowned server] event in
+                server.handler = { server, event in
                     if case .head(let stream, _) = event { server.session.respond(stream, responseHead(200), endStream: true) }
                 }
                 server.receive(bytes, cutAt: [random.below(bytes.count)])
@@ -135,7 +135,9 @@ import Testing
         }
     }
 
-    @Test("20,000 streams leave nothing behind, whichever way they end")
+    @Test(
+        "20,000 streams leave nothing behind, whichever way they end",
+        .disabled(if: ProcessInfo.processInfo.environment["OUTRIGGER_SANITIZER"] != nil, "a sanitizer keeps what was freed"))
     func noGrowth() throws {
         let pool = HTTP2Pool()
         let client = HTTP2Session(role: .client, pool: pool)

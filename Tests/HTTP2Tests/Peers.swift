@@ -13,8 +13,8 @@ final class Peer {
     /// Gives body bytes back at once.
     var consumesAtOnce = true
     var failure: HTTP2Error?
-    /// Called for each event, after it was noted.
-    var handler: ((HTTP2Event) -> Void)?
+    /// Called for each event, after it was noted, with this peer.
+    var handler: ((Peer, HTTP2Event) -> Void)?
     var now = Instant(nanoseconds: 0)
     /// Sees what is written.
     var tap: (([UInt8]) -> Void)?
@@ -60,7 +60,7 @@ final class Peer {
         let events = session.events
         for event in events {
             note(event, bytes)
-            handler?(event)
+            handler?(self, event)
         }
         session.removeEvents()
     }

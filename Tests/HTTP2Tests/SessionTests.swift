@@ -7,11 +7,11 @@ import Testing
     @Test("a request and its response cross, with bodies and trailers")
     func exchange() throws {
         let pair = Pair()
-        pair.server.handler = { event in
+        pair.server.handler = { server, event in
             if case .end(let stream) = event {
-                pair.server.session.respond(stream, responseHead(200, [("Content-Type", "text/plain")]), endStream: false)
-                pair.server.send(stream, "hello")
-                pair.server.session.end(stream, trailers: trailers([("grpc-status", "0")]))
+                server.session.respond(stream, responseHead(200, [("Content-Type", "text/plain")]), endStream: false)
+                server.send(stream, "hello")
+                server.session.end(stream, trailers: trailers([("grpc-status", "0")]))
             }
         }
         pair.request(requestHead("POST", "/a?b=c", [("X-One", "1")]), body: "body", trailers: trailers([("x-sum", "7")]))

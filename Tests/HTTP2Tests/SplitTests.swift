@@ -36,14 +36,14 @@ import Testing
 
     private func record() -> (toServer: [[UInt8]], toClient: [[UInt8]], server: Peer, client: Peer) {
         let pair = Pair(greeted: false)
-        pair.server.handler = { [unowned server = pair.server] in answer(server, $0) }
+        pair.server.handler = { answer($0, $1) }
         var recorded = (toServer: [[UInt8]](), toClient: [[UInt8]](), server: pair.server, client: pair.client)
         pair.client.tap = { recorded.toServer.append($0) }
         pair.server.tap = { recorded.toClient.append($0) }
         pair.exchange()
         converse(pair)
-        recorded.server = pair.server
-        recorded.client = pair.client
+        pair.client.tap = nil
+        pair.server.tap = nil
         return recorded
     }
 
@@ -55,7 +55,7 @@ import Testing
         #expect(recorded.server.lines.contains("closed 7 cancel by peer"))
         for cut in cuts {
             let server = Peer(.server)
-            server.handler = { [unowned server] in answer(server, $0) }
+            server.handler = { answer($0, $1) }
             server.receive(bytes, cutAt: cut)
             // In one piece with its reset, the head of stream 7 is not told at all.
             let told = server.lines.contains { $0.hasPrefix("head 7") }

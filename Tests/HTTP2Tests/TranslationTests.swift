@@ -16,8 +16,8 @@ import Testing
     @Test("what a response's head becomes on the wire", arguments: responses)
     func response(name: String, fields: [(String, String)], expected: String) {
         let pair = Pair()
-        pair.server.handler = { event in
-            if case .head(let stream, _) = event { pair.server.session.respond(stream, responseHead(200, fields), endStream: true) }
+        pair.server.handler = { server, event in
+            if case .head(let stream, _) = event { server.session.respond(stream, responseHead(200, fields), endStream: true) }
         }
         pair.request()
         pair.exchange()

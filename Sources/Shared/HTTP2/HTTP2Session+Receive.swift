@@ -63,6 +63,9 @@ extension HTTP2Session {
             stream.openedAt = now
             open(stream, id: id)
             unsafe _ = nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
+            // Incremental: streams take turns, whatever the caller would like.
+            var turns = nghttp2_extpri(urgency: 3, inc: 1)
+            unsafe _ = nghttp2_session_change_extpri_stream_priority(session, id, &turns, 1)
             block.begin(stream, isTrailers: false, pool)
         } else if let stream = stream(id), !stream.isClosed, !stream.resetByOwner, stream.refusal == nil {
             block.begin(stream, isTrailers: stream.hasHead, pool)
@@ -220,6 +223,15 @@ extension HTTP2Session {
 
     // MARK: Frames
 
+    /// PRIORITY frames change nothing and are told here only.
+    fileprivate func frameBegan(_ type: UInt8) -> Int32 {
+        guard UInt32(type) == NGHTTP2_PRIORITY.rawValue else { return 0 }
+        priorityFrames &+= 1
+        let limit = limits.maxPriorityFramesPerStream &* (1 &+ streamsOpened)
+        guard priorityFrames > limit else { return 0 }
+        return fail(HTTP2Error(.priorityFlood, code: .enhanceYourCalm, limit: limit))
+    }
+
     fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
         let header = unsafe frame.pointee.hd
         let isEnd = header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
@@ -253,10 +265,6 @@ extension HTTP2Session {
             windowUpdates &+= 1
             let limit = 5 &+ 2 &* (streamsOpened &+ limits.maxWindowUpdatesPerDataFrame &* dataFramesSent)
             guard windowUpdates <= limit else { return fail(HTTP2Error(.windowUpdateFlood, code: .enhanceYourCalm, limit: limit)) }
-        case NGHTTP2_PRIORITY.rawValue:
-            priorityFrames &+= 1
-            let limit = limits.maxPriorityFramesPerStream &* (1 &+ streamsOpened)
-            guard priorityFrames <= limit else { return fail(HTTP2Error(.priorityFlood, code: .enhanceYourCalm, limit: limit)) }
         case NGHTTP2_GOAWAY.rawValue:
             hasPeerGoAway = true
             let goAway = unsafe frame.pointee.goaway
@@ -491,6 +499,12 @@ let onInvalidHeader: nghttp2_on_invalid_header_callback = { _, _, _, _, _, _, _,
         session.counters.messagingErrors += 1
     }
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+}
+
+let onBeginFrame: nghttp2_on_begin_frame_callback = { _, header, owner in
+    unsafe Unmanaged<HTTP2Session>.fromOpaque(owner.unsafelyUnwrapped)._withUnsafeGuaranteedRef { session in
+        unsafe session.frameBegan(header.unsafelyUnwrapped.pointee.type)
+    }
 }
 
 let onFrame: nghttp2_on_frame_recv_callback = { _, frame, owner in

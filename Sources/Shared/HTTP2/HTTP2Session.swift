@@ -104,6 +104,8 @@ internal import HTTP
         switch role {
         case .server:
             add(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits.maxConcurrentStreams)
+            // No tree of dependencies, which RFC 9113 section 5.3 has given up and which callers have used to make servers work.
+            add(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1)
             if limits.allowsExtendedConnect { add(NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1) }
         case .client:
             add(NGHTTP2_SETTINGS_ENABLE_PUSH, 0)

@@ -11,6 +11,7 @@ enum Library {
         unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, onBeginHeaders)
         unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks, onHeader)
         unsafe nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, onInvalidHeader)
+        unsafe nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, onBeginFrame)
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, onFrame)
         unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, onData)
         unsafe nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, onStreamClose)
