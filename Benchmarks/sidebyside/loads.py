@@ -74,7 +74,7 @@ class Generator:
             message = self.tools / "message"
             message.write_bytes(GRPC_MESSAGE)
             command += ["-d", str(message), "-H", "content-type: application/grpc", "-H", "te: trailers"]
-        return [*command, url(scenario, port)]
+        return [*command, url(scenario)]
 
     def read(self, scenario: Scenario, output: str) -> Outcome:
         """Raises when a single request has failed: what a broken proxy costs is no figure."""
@@ -113,8 +113,9 @@ class Generator:
         return Outcome(done, done / seconds, seconds)
 
 
-def url(scenario: Scenario, port: int) -> str:
-    return f"{'https' if scenario.legs[0].secure else 'http'}://{HOST}:{port}{scenario.path}"
+def url(scenario: Scenario) -> str:
+    """Without the port: to a mesh, a name with another port than the service's is another service."""
+    return f"{'https' if scenario.legs[0].secure else 'http'}://{HOST}{scenario.path}"
 
 
 def verify(port: int, scenario: Scenario, certificates: Certificates, directory: Path) -> None:
@@ -138,7 +139,7 @@ def verify(port: int, scenario: Scenario, certificates: Certificates, directory:
     for file in (content, head):
         file.unlink(missing_ok=True)
     sent = expected if scenario.post or scenario.grpc else b""
-    done = subprocess.run([*command, url(scenario, port)], input=sent, capture_output=True, timeout=30)
+    done = subprocess.run([*command, url(scenario)], input=sent, capture_output=True, timeout=30)
     if done.returncode != 0:
         raise MeasureError(f"check of {scenario.path}: {done.stderr.decode(errors='replace').strip()}")
     wanted = f"{'2' if leg.http2 else '1.1'} 200"

@@ -110,7 +110,11 @@ class Bench:
         running = Running([], [], 0)
         try:
             self.start(running, scenario, peer, wrapper)
-            yield running
+            try:
+                yield running
+            except MeasureError as error:
+                # What the load saw of it is the lesser half of the story.
+                raise MeasureError(f"{peer.name} {ended} ({error})" if (ended := running.ended()) else str(error)) from None
             if ended := running.ended():
                 raise MeasureError(f"{peer.name} {ended}")
         finally:
