@@ -17,6 +17,17 @@ import Testing
         #expect(server.session.openStreams == 0)
     }
 
+    @Test("what the library and the peer say to their GOAWAY is kept for logs")
+    func texts() {
+        let server = Peer.server()
+        server.receive(.data(3, "x"))
+        #expect(server.session.failureText == "DATA: stream in idle")
+        let client = Peer.client()
+        client.receive(Frame(.goAway, 0, stream: 0, number(0) + number(11) + Array("too_many_pings".utf8)))
+        #expect(client.session.peerGoAwayText == "too_many_pings")
+        #expect(client.lines == ["goaway 0 enhance_your_calm"])
+    }
+
     @Test("frames of kinds that nobody knows are skipped")
     func unknownFrames() {
         let server = Peer.server()

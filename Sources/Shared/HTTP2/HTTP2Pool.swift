@@ -7,6 +7,7 @@ public final class HTTP2Pool {
     /// The fields of the head that is being submitted.
     var fields = FieldList()
 
+    let memory = LibraryMemory()
     /// One block is read at a time, unless one has come in parts.
     private var scratch: BlockScratch?
 

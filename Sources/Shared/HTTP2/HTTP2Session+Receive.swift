@@ -268,6 +268,7 @@ extension HTTP2Session {
         case NGHTTP2_GOAWAY.rawValue:
             hasPeerGoAway = true
             let goAway = unsafe frame.pointee.goaway
+            unsafe peerGoAwayText = Self.text(goAway)
             unsafe events.append(.goAway(lastStream: goAway.last_stream_id, code: HTTP2ErrorCode(rawValue: goAway.error_code)))
         default:
             break

@@ -255,6 +255,7 @@ extension HTTP2Session {
             // An error of the connection that the library found; it tells nobody else.
             let code = unsafe HTTP2ErrorCode(rawValue: frame.pointee.goaway.error_code)
             guard code != .noError, failure == nil, !isShuttingDown else { break }
+            unsafe failureText = Self.text(frame.pointee.goaway)
             // It says INTERNAL_ERROR for too many resets, and has no other use for that.
             let isFlood = code == .internalError && counters.resetsReceived >= limits.resets.burst
             failure =

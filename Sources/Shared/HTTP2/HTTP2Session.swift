@@ -20,6 +20,10 @@ internal import HTTP
     public internal(set) var drainedStreams: [HTTP2Stream] = []
     /// Why the connection is over; GOAWAY is on its way then. Flush once more and close.
     public internal(set) var failure: HTTP2Error?
+    /// What the library says to a `protocolViolation`, for logs: "DATA: stream in idle". Empty where it says nothing.
+    public internal(set) var failureText = ""
+    /// What the peer has written into its GOAWAY, for logs: "too_many_pings". At most 128 bytes, and any bytes.
+    public internal(set) var peerGoAwayText = ""
     public internal(set) var counters = HTTP2Counters()
     /// The peer's first SETTINGS have come.
     public internal(set) var hasPeerSettings = false
@@ -82,7 +86,7 @@ internal import HTTP
         provokedResets = RateBudget(limits.provokedResets)
         pings = RateBudget(limits.pings)
         settingsFrames = RateBudget(limits.settings)
-        unsafe session = Library.makeSession(role, limits)
+        unsafe session = Library.makeSession(role, limits, pool.memory)
         unsafe nghttp2_session_set_user_data(session, Unmanaged.passUnretained(self).toOpaque())
         submitSettings()
     }
@@ -235,6 +239,11 @@ internal import HTTP
             }
         }
         departed.removeSubrange(kept...)
+    }
+
+    static func text(_ goAway: nghttp2_goaway) -> String {
+        guard let start = unsafe goAway.opaque_data else { return "" }
+        return unsafe String(decoding: UnsafeBufferPointer(start: start, count: min(goAway.opaque_data_len, 128)), as: UTF8.self)
     }
 
     /// For callbacks: ends the connection, and with it what the library is doing. The first reason stands.

@@ -37,7 +37,8 @@ enum Library {
             """
     }
 
-    static func makeSession(_ role: HTTP2Role, _ limits: HTTP2Limits) -> OpaquePointer {
+    /// - Parameter memory: lives longer than the session.
+    static func makeSession(_ role: HTTP2Role, _ limits: HTTP2Limits, _ memory: LibraryMemory) -> OpaquePointer {
         var madeOptions: OpaquePointer?
         guard unsafe nghttp2_option_new(&madeOptions) == 0, let options = unsafe madeOptions else {
             fatalError("out of memory: nghttp2 options")
@@ -53,10 +54,11 @@ enum Library {
         unsafe nghttp2_option_set_max_send_header_block_length(options, 1 << 20)
 
         var made: OpaquePointer?
+        var functions = unsafe memory.functions
         let result =
             switch role {
-            case .server: unsafe nghttp2_session_server_new2(&made, callbacks, nil, options)
-            case .client: unsafe nghttp2_session_client_new2(&made, callbacks, nil, options)
+            case .server: unsafe nghttp2_session_server_new3(&made, callbacks, nil, options, &functions)
+            case .client: unsafe nghttp2_session_client_new3(&made, callbacks, nil, options, &functions)
             }
         guard result == 0, let session = unsafe made else { fatalError("out of memory: an nghttp2 session") }
         return unsafe session
