@@ -159,8 +159,12 @@ import Testing
             Config.http(listen: $0, to: [origin.port], admin: $1, manager: { $0.idleTimeout = .milliseconds(300) })
         }) { (proxy) throws in
             let fresh = try proxy.connect()
-            let used = try proxy.connect()
-            #expect(try used.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 200)
+            var used = fresh
+            // On a busy machine the request may come too late.
+            try eventually("a request is in time") {
+                used = try proxy.connect()
+                return (try? used.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status) == 200
+            }
             #expect(try fresh.readToEnd() == ([], .closed))
             #expect(try used.readToEnd() == ([], .closed))
         }
@@ -168,10 +172,6 @@ import Testing
 
     @Test("an answer that does not come in time is a 504 that names its cause, and its connection is not used again")
     func requestTimeout() throws {
-        let origin = try Origin.http { request in
-            if request.target == "/slow" { throw TestFailure("stalls") }
-            return Array(ok().utf8)
-        }
         let slow = try Origin { connection in
             _ = try connection.readRequest()
             connection.stall()
@@ -185,8 +185,7 @@ import Testing
             #expect(answer.value("x-outrigger-details") == "UT response_timeout", "\(answer.headText)")
             #expect(try caller.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 504)
         }
-        #expect(slow.connections.count == 2)
-        _ = origin
+        try eventually("each request had a connection of its own") { slow.connections.count == 2 }
     }
 
     @Test("an answer that stops in the middle is cut when its time is over")
@@ -199,10 +198,16 @@ import Testing
         try withProxy({
             Config.http(listen: $0, to: [origin.port], admin: $1, action: { $0.idleTimeout = .milliseconds(300) })
         }) { (proxy) throws in
-            let caller = try proxy.connect()
-            try caller.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            let (bytes, end) = try caller.readToEnd()
-            #expect(String(decoding: bytes, as: UTF8.self).hasSuffix("half") && end == .reset)
+            // On a busy machine the origin may be late with its first word; then it is a 504.
+            try eventually("an answer has begun in time") {
+                let caller = try proxy.connect()
+                try caller.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                let (bytes, end) = try caller.readToEnd()
+                let text = String(decoding: bytes, as: UTF8.self)
+                guard text.hasPrefix("HTTP/1.1 200 ") else { return false }
+                #expect(text.hasSuffix("half") && end == .reset)
+                return true
+            }
         }
     }
 

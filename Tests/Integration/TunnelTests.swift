@@ -43,7 +43,7 @@ import Testing
             #expect(answer.status == 417 && answer.saysClose, "\(answer.headText)")
             // What follows could be the body or a request; it must not be a request. And the caller need not close first.
             try caller.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(try caller.readToEnd(within: .seconds(10)).bytes.isEmpty)
+            #expect(try caller.readToEnd().bytes.isEmpty)
             #expect(try proxy.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 417)
         }
         #expect(origin.connections.count == 2)
@@ -60,7 +60,7 @@ import Testing
             let caller = try proxy.connect()
             try caller.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 36\r\n\r\n")
             #expect(try caller.readResponse().status == 403)
-            #expect(try caller.readToEnd(within: .seconds(10)).end == .closed)
+            #expect(try caller.readToEnd().end == .closed)
         }
     }
 
@@ -118,7 +118,7 @@ import Testing
             let caller = try proxy.connect()
             try caller.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(size)\r\n\r\n")
             // A caller who only listens when all is sent, as many do.
-            try caller.sendPattern(size, within: .seconds(10))
+            try caller.sendPattern(size)
             let answer = try caller.readResponse()
             #expect(answer.status == 413 && answer.bodyText == "early", "\(answer.headText)")
         }
@@ -196,7 +196,7 @@ import Testing
             let caller = try proxy.connect()
             let request = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: \(word)\r\n\r\n"
             try caller.send(request + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-            let (bytes, _) = try caller.readToEnd(within: .seconds(10))
+            let (bytes, _) = try caller.readToEnd()
             #expect(String(decoding: bytes, as: UTF8.self).ranges(of: "HTTP/1.1 403").count == 1, "\(shown(bytes))")
         }
         #expect(!origin.receivedText.contains("smuggled"))
@@ -208,7 +208,7 @@ import Testing
         try withProxy(to: origin) { (proxy) throws in
             let caller = try proxy.connect()
             try caller.send("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-            let (bytes, end) = try caller.readToEnd(within: .seconds(10))
+            let (bytes, end) = try caller.readToEnd()
             let text = String(decoding: bytes, as: UTF8.self)
             #expect(text.hasPrefix("HTTP/1.1 4") && text.ranges(of: "HTTP/1.1 ").count == 1 && end == .closed, "\(shown(bytes))")
         }
@@ -334,17 +334,30 @@ import Testing
         let origin = try Origin { connection in
             while true { try connection.send(try connection.receive()) }
         }
-        try withTCP(origin, idle: .milliseconds(600)) { (proxy) throws in
-            let caller = try proxy.connect()
-            let until = ContinuousClock.now + .milliseconds(1500)
-            while ContinuousClock.now < until {
-                try caller.send("x")
-                #expect(try caller.receive() == [0x78])
-                _ = try caller.isSilent(for: .milliseconds(100))
+        let limit = Duration.milliseconds(600)
+        try withTCP(origin, idle: limit) { (proxy) throws in
+            // On a busy machine it may be us who are late: then the connection proves nothing, and another has to.
+            var isProven = false
+            while !isProven {
+                let caller = try proxy.connect()
+                let start = ContinuousClock.now
+                var asked = start
+                do {
+                    while asked - start < limit * 2 {
+                        let now = ContinuousClock.now
+                        try caller.send("x")
+                        _ = try caller.read(exactly: 1)
+                        asked = now
+                        _ = try caller.isSilent(for: .milliseconds(50))
+                    }
+                } catch {
+                    guard ContinuousClock.now - asked > limit * 0.75 else { throw TestFailure("a busy connection ended: \(error)") }
+                    continue
+                }
+                #expect(try caller.readToEnd().bytes.isEmpty)
+                #expect(ContinuousClock.now - asked > limit * 0.75)
+                isProven = true
             }
-            let start = ContinuousClock.now
-            #expect(try caller.readToEnd().bytes.isEmpty)
-            #expect(ContinuousClock.now - start >= .milliseconds(300))
         }
     }
 

@@ -199,7 +199,7 @@ public enum Threads {
             return left == 0
         }
 
-        public func join(within limit: Duration = .seconds(120)) throws {
+        public func join(within limit: Duration = .seconds(300)) throws {
             let deadline = Date(timeIntervalSinceNow: Double(limit.milliseconds) / 1000)
             condition.lock()
             defer { condition.unlock() }

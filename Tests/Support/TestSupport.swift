@@ -12,7 +12,7 @@ public struct TestFailure: Error, CustomStringConvertible {
 }
 
 /// How long tests wait for what must come. Generous, because the machine may be busy; what waits for it ends as soon as it is there.
-public let patience = Duration.seconds(30)
+public let patience = Duration.seconds(60)
 
 /// Asks every few milliseconds until the condition holds.
 ///

@@ -57,10 +57,13 @@ final class Load: Sendable {
 
     var sofar: Tally { tally.withLock { $0 } }
 
-    /// Waits until so many more answers have come.
+    /// Waits until so many more answers have come, as long as there is progress.
     func wait(for count: Int) throws {
-        let start = sofar.total
-        try eventually("\(count) more answers") { sofar.total >= start + count }
+        let end = sofar.total + count
+        while sofar.total < end {
+            let total = sofar.total
+            try eventually("another answer; \(end - total) are missing") { sofar.total > total }
+        }
     }
 
     func stop() throws -> Tally {
