@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Plays AWS App Mesh's outlier detection walkthrough on loopback: four hosts, one sidecar, 50 requests a second.
+"""Plays AWS App Mesh's outlier detection walkthrough on loopback: four hosts, one sidecar, 50 requests a second. Then the whole mesh
+path with mutual TLS: the same hosts with a sidecar each.
 
-usage: scripts/demo.py DIR     (DIR holds the programs `outrigger` and `outrigger-proxy`; scripts/demo builds them)
+usage: scripts/demo.py DIR [walkthrough|mtls]...
+       (DIR holds the programs `outrigger` and `outrigger-proxy`; scripts/demo builds them. Default: both acts)
 
-Everything that is printed was counted here, by the caller and by the hosts, or read from the sidecar's event log and admin pages.
+Everything that is printed was counted here, by the caller and by the hosts, or read from the sidecars' logs and admin pages.
 Exit status: 0 if the counts are those of the walkthrough, 1 if not or if something failed, 2 for a wrong command line.
 """
 
@@ -18,11 +20,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from demonstration.mesh_path import MeshPath
 from demonstration.screen import DemoError, screen
-from demonstration.sidecar import Sidecar
-from demonstration.traffic import HOSTS, RATE, STEP, Caller, Host
-from demonstration.walkthrough import Mesh, Walkthrough
+from demonstration.stage import summarize
+from demonstration.walkthrough import Walkthrough
 
+ACTS = {"walkthrough": Walkthrough, "mtls": MeshPath}
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -34,6 +37,7 @@ def suggest(programs):
         ("outrigger validate -f mesh-config/colors", "every error at once"),
         ("outrigger render -f mesh-config/colors --node canvas", "what its sidecar will run"),
         ("outrigger run -f mesh-config/outlier-walkthrough --node frontend", "the sidecar of this demo"),
+        ("mesh-config/mtls/mesh.yaml", "mutual TLS, step by step"),
         ("docs/configuration.md", "every field"),
         ("docs/outlier-detection.md", "the rules seen above"),
         ("docs/metrics.md", "what to watch"),
@@ -41,37 +45,18 @@ def suggest(programs):
         screen.line(f"   {command:<67}{screen.dim(what)}".rstrip())
 
 
-async def demo(programs, folder):
-    screen.line(screen.bold("App Mesh's outlier detection walkthrough, for real"))
-    screen.line(f"{HOSTS} hosts and one sidecar on loopback, {RATE} requests a second, {STEP} a step. It takes about 40 seconds.")
-    hosts = [Host(number) for number in range(1, HOSTS + 1)]
-    for host in hosts:
-        await host.start()
-    mesh = Mesh(folder, hosts)
-    sidecar = Sidecar(programs, folder, "frontend", {f"127.0.0.1:{host.port}": host.name for host in hosts})
-    caller = None
-    try:
-        await sidecar.start(mesh.take_ports)
-        screen.line(f"\n   hosts 1 to {HOSTS}: 127.0.0.1:{', :'.join(str(host.port) for host in hosts)}")
-        screen.line(f"   {screen.bold('outrigger ' + ' '.join(sidecar.command))}   in {folder}")
-        for line in sidecar.lines:
-            screen.wrapped(line)
-        caller = Caller(mesh.outbound)
-        walkthrough = Walkthrough(hosts, mesh, sidecar, caller)
-        await walkthrough.play()
-        is_right = walkthrough.summarize()
-        suggest(programs)
-        return 0 if is_right else 1
-    except DemoError as error:
-        raise DemoError(f"{error}{sidecar.last_words()}") from None
-    finally:
-        screen.progress("")
-        if caller:
-            caller.close()
-        await sidecar.stop()
+async def demo(programs, folder, acts):
+    stages = []
+    for name in acts:
+        (folder / name).mkdir()
+        stages.append(ACTS[name](programs, folder / name))
+        await stages[-1].perform()
+    is_right = summarize(stages)
+    suggest(programs)
+    return 0 if is_right else 1
 
 
-async def main(programs):
+async def main(programs, acts):
     """Runs the demo; a signal ends it in good order, with the status that a shell would give."""
     loop, task, received = asyncio.get_running_loop(), asyncio.current_task(), []
 
@@ -85,14 +70,15 @@ async def main(programs):
         loop.add_signal_handler(number, interrupt, number)
     with tempfile.TemporaryDirectory(prefix="outrigger-demo-") as folder:
         try:
-            return await demo(programs, Path(folder))
+            return await demo(programs, Path(folder), acts)
         except asyncio.CancelledError:
             return 128 + received[0]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        print("usage: scripts/demo.py DIR   (scripts/demo builds the programs and names it)", file=sys.stderr)
+    wanted = sys.argv[2:] or list(ACTS)
+    if len(sys.argv) < 2 or len(set(wanted)) < len(wanted) or not set(wanted) <= set(ACTS):
+        print(f"usage: scripts/demo.py DIR [{'|'.join(ACTS)}]...   (scripts/demo builds the programs and names it)", file=sys.stderr)
         sys.exit(2)
     directory = Path(sys.argv[1]).resolve()
     for program in ("outrigger", "outrigger-proxy"):
@@ -100,7 +86,7 @@ if __name__ == "__main__":
             print(f"scripts/demo.py: {directory} has no program {program}", file=sys.stderr)
             sys.exit(2)
     try:
-        sys.exit(asyncio.run(main(directory)))
+        sys.exit(asyncio.run(main(directory, wanted)))
     except DemoError as error:
         print(f"scripts/demo: {error}", file=sys.stderr)
         sys.exit(1)

@@ -16,12 +16,14 @@ from .screen import DemoError, screen
 class Sidecar:
     """`outrigger run`, which runs outrigger-proxy; what both say, and the events that they log."""
 
-    def __init__(self, programs, folder, node, names):
-        """`folder` holds the YAML in its folder `mesh`; `names` says how an endpoint of the event log is called."""
+    def __init__(self, programs, folder, files, node, names=None):
+        """`files` with the YAML are in `folder`; `names` says how an endpoint of the event log is called, if there is one."""
         self.programs = programs
         self.folder = folder
-        self.command = ["run", "-f", "mesh", "--node", node]
+        self.command = ["run", "-f", *files, "--node", node]
         self.names = names
+        # For the snapshot that the two programs share.
+        self.runtime = folder / f"run-{Path(files[-1]).stem}-{node}"
         self.process = None
         self.lines = []
         self.spoke = asyncio.Condition()
@@ -47,11 +49,14 @@ class Sidecar:
         # A session of its own: Ctrl-C is for us, and we end it in good order. Should we die without a chance to do so, the kernel
         # asks it to end.
         prctl = ctypes.CDLL(None).prctl
+        self.runtime.mkdir(exist_ok=True)
         self.process = await asyncio.create_subprocess_exec(
-            self.programs / "outrigger", *self.command, cwd=self.folder, env={**os.environ, "XDG_RUNTIME_DIR": str(self.folder)},
+            self.programs / "outrigger", *self.command, cwd=self.folder, env={**os.environ, "XDG_RUNTIME_DIR": str(self.runtime)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             start_new_session=True, preexec_fn=lambda: prctl(1, signal.SIGTERM, 0, 0, 0))  # PR_SET_PDEATHSIG
-        self.reading = [asyncio.create_task(self.read_lines()), asyncio.create_task(self.read_events())]
+        self.reading = [asyncio.create_task(self.read_lines())]
+        if self.names is not None:
+            self.reading.append(asyncio.create_task(self.read_events()))
 
     async def read_lines(self):
         while line := await self.process.stderr.readline():
@@ -113,11 +118,11 @@ class Sidecar:
         self.process = None
 
     def orphans(self):
-        """The proxy that is still there, if `outrigger run` ended without it. It runs a snapshot in our folder."""
+        """The proxy that is still there, if `outrigger run` ended without it. It runs a snapshot in our runtime folder."""
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"/outrigger-proxy") and any(word.startswith(bytes(self.folder) + b"/") for word in words):
+                if words[0].endswith(b"/outrigger-proxy") and any(word.startswith(bytes(self.runtime) + b"/") for word in words):
                     yield int(entry.name)
 
     async def page(self, port, path):

@@ -22,15 +22,21 @@ class Host:
         self.name = f"host {number}"
         self.is_bad = False
         self.answers = Counter()  # by status
+        self.heard = ""  # the last request
+        self.server = None
 
     async def start(self):
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
 
+    def stop(self):
+        if self.server:
+            self.server.close()
+
     async def serve(self, reader, writer):
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")  # The caller sends no bodies.
+                self.heard = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")  # The caller sends no bodies.
                 status = "500 Internal Server Error" if self.is_bad else "200 OK"
                 self.answers[int(status[:3])] += 1
                 body = f"{self.name}\n"

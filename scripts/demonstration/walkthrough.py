@@ -4,13 +4,12 @@ import asyncio
 import json
 import re
 import shutil
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from .screen import DemoError, screen
-from .sidecar import free_port
-from .traffic import STEP, Tally
+from .sidecar import Sidecar, free_port
+from .stage import Row, Stage
+from .traffic import HOSTS, RATE, STEP
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "mesh-config" / "outlier-walkthrough"
 
@@ -42,35 +41,22 @@ class Mesh:
         (self.folder / "local.yaml").write_text(text)
 
 
-@dataclass
-class Row:
-    """One step: what App Mesh's walkthrough says, what was measured, and how far they may be apart."""
+class Walkthrough(Stage):
+    """The caller and its sidecar; the hosts have none."""
 
-    title: str
-    expected: str
-    least: int  # answers 200
-    most: int
-    tally: Tally = None
-
-    @property
-    def is_right(self):
-        tally = self.tally
-        return self.least <= tally.status[200] <= self.most and sum(tally.status.values()) == STEP and not tally.dropped
-
-    def line(self):
-        verdict = screen.green("as expected") if self.is_right else screen.red("NOT AS EXPECTED")
-        status = self.tally.status
-        return f"   {self.title:<40} {self.expected:^11}   {f'{status[200]:>3} / {status[500]:<3}':^11}   {verdict}"
-
-
-class Walkthrough:
-    def __init__(self, hosts, mesh, sidecar, caller):
-        self.hosts = hosts
-        self.mesh = mesh
-        self.sidecar = sidecar
-        self.caller = caller
-        self.rows = []
-        self.problems = []
+    async def set_up(self):
+        screen.line(screen.bold("App Mesh's outlier detection walkthrough, for real"))
+        screen.line(f"{HOSTS} hosts and one sidecar on loopback, {RATE} requests a second, {STEP} a step. It takes about 40 seconds.")
+        names = {f"127.0.0.1:{host.port}": host.name for host in self.hosts}
+        self.mesh = Mesh(self.folder, self.hosts)
+        self.sidecar = Sidecar(self.programs, self.folder, ["mesh"], "frontend", names)
+        self.sidecars = [self.sidecar]
+        await self.sidecar.start(self.mesh.take_ports)
+        screen.line(f"\n   hosts 1 to {HOSTS}: 127.0.0.1:{', '.join(str(host.port) for host in self.hosts)}")
+        screen.line(f"   {screen.bold('outrigger ' + ' '.join(self.sidecar.command))}   in {self.folder}")
+        for line in self.sidecar.lines:
+            screen.wrapped(line)
+        return self.mesh.outbound
 
     async def play(self):
         hosts = self.hosts
@@ -102,42 +88,17 @@ class Walkthrough:
         await self.show_what_the_sidecar_says()
         await self.break_the_mesh()
 
-    async def step(self, title, why, row):
-        screen.heading(title, *why)
-        before = [Counter(host.answers) for host in self.hosts]
-        row.tally = await self.caller.run(count=STEP)
-        self.rows.append(row)
-        for host, old in zip(self.hosts, before):
-            new = host.answers - old
-            good, bad = new[200], new[500]
-            bars = screen.green(screen.bar(good, STEP)) + screen.red(screen.bar(bad, STEP))
-            screen.line(f"   {host.name} {good + bad:>5} requests  {bars}{'  answers 500' if host.is_bad else ''}")
-        answers = f"{row.tally.status[200]} x 200, {row.tally.status[500]} x 500"
-        good, _, bad = row.expected.split()
-        screen.line(f"   {screen.bold(answers)}   (App Mesh's walkthrough: {good} x 200, {bad} x 500)")
-        self.look_for_trouble(row.tally)
-
-    def look_for_trouble(self, tally):
-        if tally.dropped:
-            self.problems.append(f"{len(tally.dropped)} requests were not answered by a host; the first: {tally.dropped[0]}")
-            screen.wrapped(f"{len(tally.dropped)} requests were not answered by a host; the first: {tally.dropped[0]}", code="31")
-        if died := next((line for line in self.sidecar.lines if "starting it again" in line), None):
-            raise DemoError(died)
-
     async def switch_detection_on(self):
         screen.heading("   The YAML of the service is edited while requests go on")
         for line in self.mesh.detection:
             screen.line("   " + screen.green(f"+ {line[4:]}"))
         said = len(self.sidecar.lines)
-        applied = asyncio.get_running_loop().create_future()
-        traffic = asyncio.create_task(self.caller.run(until=applied))
-        try:
-            await asyncio.sleep(0.2)
+
+        async def edit():
             self.mesh.file.write_text(self.mesh.with_detection)
             await self.sidecar.says(r"applied by \d+ worker|not valid", 10, since=said)
-        finally:
-            applied.set_result(None)
-            tally = await traffic
+
+        tally = await self.while_requests_go_on(edit())
         for line in self.sidecar.lines[said:]:
             screen.wrapped(line)
         screen.line(
@@ -183,6 +144,24 @@ class Walkthrough:
             if position is not None:
                 screen.wrapped(self.sidecar.events[position], after=",")
 
+    async def wrong_edit_and_sweep(self):
+        said = len(self.sidecar.lines)
+        screen.event("in mesh.yaml a port is set to 70000")
+        self.mesh.file.write_text(self.mesh.with_detection.replace("port: 8080", "port: 70000", 1))
+        await self.sidecar.says("keeping the last good configuration|applied version", 10, since=said)
+        await asyncio.sleep(0.1)
+        for line in self.sidecar.lines[said:]:
+            if "[outlier]" not in line:
+                screen.wrapped(line)
+        if any("applied version" in line for line in self.sidecar.lines[said:]):
+            self.problems.append("the broken mesh was applied")
+        said = len(self.sidecar.lines)
+        self.mesh.file.write_text(self.mesh.with_detection)
+        await self.sidecar.says("the configuration did not", 10, since=said)
+        screen.event("the edit is undone")
+        await self.sidecar.says("PANIC_OFF", 35)
+        await asyncio.sleep(1)
+
     async def break_the_mesh(self):
         screen.heading(
             "5  The hosts are repaired, and somebody breaks the YAML",
@@ -190,29 +169,7 @@ class Walkthrough:
             "their time. Meanwhile a wrong edit must change nothing.")
         for host in self.hosts:
             host.is_bad = False
-        sweep_is_over = asyncio.get_running_loop().create_future()
-        traffic = asyncio.create_task(self.caller.run(until=sweep_is_over, label="until the sweep: "))
-        try:
-            await asyncio.sleep(0.2)
-            said = len(self.sidecar.lines)
-            screen.event("in mesh.yaml a port is set to 70000")
-            self.mesh.file.write_text(self.mesh.with_detection.replace("port: 8080", "port: 70000", 1))
-            await self.sidecar.says("keeping the last good configuration|applied version", 10, since=said)
-            await asyncio.sleep(0.1)
-            for line in self.sidecar.lines[said:]:
-                if "[outlier]" not in line:
-                    screen.wrapped(line)
-            if any("applied version" in line for line in self.sidecar.lines[said:]):
-                self.problems.append("the broken mesh was applied")
-            said = len(self.sidecar.lines)
-            self.mesh.file.write_text(self.mesh.with_detection)
-            await self.sidecar.says("the configuration did not", 10, since=said)
-            screen.event("the edit is undone")
-            await self.sidecar.says("PANIC_OFF", 35)
-            await asyncio.sleep(1)
-        finally:
-            sweep_is_over.set_result(None)
-            tally = await traffic
+        tally = await self.while_requests_go_on(self.wrong_edit_and_sweep(), label="until the sweep: ")
         failures = tally.total - tally.status[200]
         screen.line("   " + screen.bold(f"{tally.total} requests meanwhile, {failures} failures"))
         self.look_for_trouble(tally)
@@ -221,13 +178,3 @@ class Walkthrough:
         back = sum(json.loads(line)["action"] == "UNEJECT" for line in self.sidecar.events)
         if back != 3:
             self.problems.append(f"three hosts should have come back, {back} did")
-
-    def summarize(self):
-        """The table; true if all is as it should be."""
-        screen.heading(f"Summary: answers 200 / 500 of {STEP} requests a step")
-        screen.line(screen.dim(f"   {'':<40} {'App Mesh':^11}   {'measured':^11}"))
-        for row in self.rows:
-            screen.line(row.line())
-        for problem in self.problems:
-            screen.wrapped(problem, code="31")
-        return not self.problems and all(row.is_right for row in self.rows)
