@@ -14,6 +14,8 @@ struct AcceptedSocket {
 class DownstreamConnection: Connection {
     final let listener: WorkerListener
     final let peer: SocketAddress
+    /// The caller's address without its port, for `x-forwarded-for`.
+    final private(set) lazy var peerText = Array(peer.ip.description.utf8)
     final private(set) lazy var local = Socket.localAddress(descriptor) ?? SocketAddress(.anyV4, 0)
     /// Whom the client certificate names, verified; nil without one. Parsed when first asked for.
     final private(set) lazy var identity = tls?.peer

@@ -94,7 +94,7 @@ final class WorkerHTTPFilter {
                 hasForwardedProto = false
             }
         }
-        if isEdge { head.append(name: "x-forwarded-for", value: connection.peer.ip.description.utf8, known: .forwardedFor) }
+        if isEdge { head.append(name: "x-forwarded-for", value: connection.peerText, known: .forwardedFor) }
         if !hasForwardedProto {
             head.append(name: "x-forwarded-proto", value: connection.tls == nil ? "http".utf8 : "https".utf8, known: .forwardedProto)
         }
@@ -157,15 +157,29 @@ extension Head {
     fileprivate func appendRequestID(_ random: inout SeededRandom) {
         let high = random.next() & 0xffff_ffff_ffff_0fff | 0x4000
         let low = random.next() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
+        let template: StaticString = "x-request-id00000000-0000-0000-0000-000000000000"
         let start = bytes.count
-        bytes.append(contentsOf: "x-request-id".utf8)
-        let middle = bytes.count
-        for index in 0..<32 {
-            if index == 8 || index == 12 || index == 16 || index == 20 { bytes.append(UInt8(ascii: "-")) }
-            let nibble = Int((index < 16 ? high : low) >> UInt64(60 - 4 * (index % 16)) & 15)
-            bytes.append(nibble < 10 ? 0x30 + UInt8(nibble) : 0x57 + UInt8(nibble))
+        unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: template.utf8Start, count: template.utf8CodeUnitCount))
+        let middle = start + 12
+        unsafe bytes.withUnsafeMutableBytes { bytes in
+            var bits = high
+            for group in 0..<8 {
+                if group == 4 { bits = low }
+                let place = group * 4 + (group < 2 ? 0 : group < 6 ? group - 1 : 4)
+                unsafe bytes.storeBytes(
+                    of: Self.hexadecimal(UInt32(truncatingIfNeeded: bits >> 48)), toByteOffset: middle + place, as: UInt32.self)
+                bits <<= 16
+            }
         }
         fields.append(Field(name: start..<middle, value: middle..<bytes.count, known: .requestID))
+    }
+
+    /// The four digits of a 16-bit number, the first in the lowest byte.
+    @inline(__always)
+    private static func hexadecimal(_ number: UInt32) -> UInt32 {
+        let digits = number >> 12 | (number >> 8 & 15) << 8 | (number >> 4 & 15) << 16 | (number & 15) << 24
+        let letters = (digits &+ 0x0606_0606) >> 4 & 0x0101_0101
+        return digits &+ 0x3030_3030 &+ letters &* 0x27
     }
 
     /// Sets a field of this known name to a decimal number, in its place or at the end.
