@@ -121,7 +121,8 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
                 }
             case .trailers(let wire): side(wire)?.receivedTrailers()
             case .end(let wire): side(wire)?.receivedEnd()
-            case .closed(let wire, let code, _, let isUnprocessed): side(wire)?.wasClosed(code, isUnprocessed: isUnprocessed)
+            case .closed(let wire, let code, let byPeer, let isUnprocessed):
+                side(wire)?.wasClosed(code, byPeer: byPeer, isUnprocessed: isUnprocessed)
             case .goAway: retire()
             case .settings: settingsArrived()
             case .settingsAcknowledged: break
@@ -451,8 +452,10 @@ final class HTTP2UpstreamSide: UpstreamSide {
         fail(.protocolError(error))
     }
 
-    func wasClosed(_ code: HTTP2ErrorCode, isUnprocessed: Bool) {
-        fail(isUnprocessed ? .unprocessed(code) : .reset(code))
+    func wasClosed(_ code: HTTP2ErrorCode, byPeer: Bool, isUnprocessed: Bool) {
+        if isUnprocessed { return fail(.unprocessed(code)) }
+        // Reset by us: its response broke the rules of messages.
+        fail(byPeer ? .reset(code) : .protocolError(HTTP2Error(.protocolViolation, code: code)))
     }
 
     func connectionFailed(_ failure: UpstreamFailure) {
