@@ -344,6 +344,12 @@ class Connection: EventSource {
         flush()
     }
 
+    /// The same, without close_notify if what was written is `cut`: nobody knows whether it was all.
+    final func finishWriting(cut: Bool) {
+        if cut { saidGoodbye = true }
+        finishWriting()
+    }
+
     /// Takes the place of another connection object: its socket and its TLS are this one's now. `start` goes on reading.
     final func takeOver(from other: Connection) {
         worker.loop.replace(other, with: self)

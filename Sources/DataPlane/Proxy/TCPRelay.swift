@@ -119,12 +119,15 @@ final class TCPDownstream: DownstreamConnection {
     }
 
     override func receivedEnd() {
-        upstream?.finishWriting()
+        if wasTruncated { details = "downstream_tls_truncated" }
+        upstream?.finishWriting(cut: wasTruncated)
         closeIfBothEnded()
     }
 
-    func upstreamEnded() {
-        finishWriting()
+    /// `cut`: nobody knows whether that was all (RFC 8446 section 6.1); the caller is told so as far as he speaks TLS.
+    func upstreamEnded(cut: Bool) {
+        if cut { details = "upstream_tls_truncated" }
+        finishWriting(cut: cut)
         closeIfBothEnded()
     }
 
@@ -232,7 +235,7 @@ final class TCPUpstream: Connection {
     }
 
     override func receivedEnd() {
-        downstream.upstreamEnded()
+        downstream.upstreamEnded(cut: wasTruncated)
     }
 
     override func drained() {
