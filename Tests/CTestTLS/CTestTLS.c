@@ -64,7 +64,9 @@ struct test_tls *test_tls_new(const struct test_tls_settings *settings, struct t
             SSL_CTX_set_alpn_protos(context, settings->protocols, settings->protocols_count);
     }
     if (!good) {
-        test_tls_free(tls);
+        SSL_CTX_free(context);
+        free(tls->protocols);
+        free(tls);
         return NULL;
     }
     tls->ssl = SSL_new(context);
@@ -84,6 +86,8 @@ struct test_tls *test_tls_new(const struct test_tls_settings *settings, struct t
 }
 
 void test_tls_free(struct test_tls *tls) {
+    // Else the session of a connection that was not ended properly could not be resumed.
+    SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
     SSL_CTX_free(tls->context);
     free(tls->protocols);
@@ -139,6 +143,11 @@ int test_tls_renegotiate(struct test_tls *tls) {
     if (SSL_renegotiate(tls->ssl) != 1) return 0;
     SSL_do_handshake(tls->ssl);
     return 1;
+}
+
+void test_tls_update_keys(struct test_tls *tls) {
+    SSL_key_update(tls->ssl, SSL_KEY_UPDATE_REQUESTED);
+    SSL_do_handshake(tls->ssl);
 }
 
 const char *test_tls_words(void) {

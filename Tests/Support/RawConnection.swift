@@ -119,6 +119,11 @@ public final class RawConnection: @unchecked Sendable {
         _ = shutdown(descriptor, CInt(SHUT_WR))
     }
 
+    /// FIN, with TLS one that anybody could have forged.
+    public func finishSendingRaw() {
+        _ = shutdown(descriptor, CInt(SHUT_WR))
+    }
+
     // MARK: Receiving
 
     /// Every byte that came, if the connection records.

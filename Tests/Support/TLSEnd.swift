@@ -123,6 +123,13 @@ public struct TLSFailure: Error, CustomStringConvertible {
         unsafe test_tls_free(end)
     }
 
+    /// What a caller says first.
+    public static func hello(_ settings: TLSSettings) throws -> [UInt8] {
+        let end = try TLSEnd(.client, settings, resume: nil)
+        _ = try end.shakeHands()
+        return end.pull()
+    }
+
     // MARK: What was agreed on
 
     public var version: TLSSettings.Version? { unsafe TLSSettings.Version(rawValue: test_tls_version(end)) }
@@ -160,6 +167,12 @@ public struct TLSFailure: Error, CustomStringConvertible {
     /// TLS 1.2: what asks for another handshake; empty if OpenSSL does not even ask.
     public func renegotiation() -> [UInt8] {
         unsafe test_tls_renegotiate(end) == 0 ? [] : pull()
+    }
+
+    /// TLS 1.3: new keys, asked of the other side too (RFC 8446 section 4.6.3).
+    public func keyUpdate() -> [UInt8] {
+        unsafe test_tls_update_keys(end)
+        return pull()
     }
 
     // MARK: Bytes
@@ -226,21 +239,28 @@ extension RawConnection {
     ///
     /// - Parameters:
     ///   - resume: what an earlier connection was given.
-    ///   - piece: the handshake goes out in pieces of so many bytes, each in a segment of its own.
+    ///   - cut: makes segments of each flight of ours; one if nil.
+    ///   - plaintext: sent behind the last flight, in the same segment.
     /// - Throws: `TLSFailure`, with the other side's alert if it sent one. With TLS 1.3 a server that refuses our certificate says so at
     ///   the first `receive` only.
     @discardableResult
     public func startTLS(
-        _ role: TLSEnd.Role = .client, _ settings: TLSSettings, resume: TLSTicket? = nil, piece: Int? = nil,
-        within limit: Duration = patience
+        _ role: TLSEnd.Role = .client, _ settings: TLSSettings, resume: TLSTicket? = nil, cut: (([UInt8]) -> [[UInt8]])? = nil,
+        then plaintext: String = "", within limit: Duration = patience
     ) throws -> TLSEnd {
         let end = try TLSEnd(role, settings, resume: resume)
         while true {
             let result = Result { try end.shakeHands() }
-            let flight = end.pull()
-            for start in stride(from: 0, to: flight.count, by: piece ?? max(1, flight.count)) {
-                try sendRaw(Array(flight[start..<min(flight.count, start + (piece ?? flight.count))]), within: limit)
-                if piece != nil { usleep(200) }
+            var flight = end.pull()
+            if case .success(true) = result, !plaintext.isEmpty { flight += try end.seal(Array(plaintext.utf8)) }
+            if let cut {
+                for segment in cut(flight) {
+                    try sendRaw(segment, within: limit)
+                    // Loopback would join what follows at once.
+                    usleep(500)
+                }
+            } else {
+                try sendRaw(flight, within: limit)
             }
             if try result.get() { break }
             let bytes = try receiveRaw(within: limit)

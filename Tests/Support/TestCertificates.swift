@@ -8,6 +8,8 @@ import Foundation
 ///     // cart.chain, cart.key and mesh.certificate are paths of PEM files.
 public final class TestCertificates: Sendable {
     public let folder: TemporaryFolder
+    /// `openssl ca` keeps a database, in which two must not write at once.
+    private let signing = NSLock()
 
     public init() throws {
         folder = try TemporaryFolder()
@@ -18,6 +20,11 @@ public final class TestCertificates: Sendable {
         /// The leaf first, then what stands between it and the authority.
         public var chain: String
         public var key: String
+
+        public init(chain: String, key: String) {
+            self.chain = chain
+            self.key = key
+        }
     }
 
     /// The kinds of keys.
@@ -119,9 +126,14 @@ public final class TestCertificates: Sendable {
                 + key.arguments)
         try write(extensions.joined(separator: "\n") + "\n", to: extensionFile)
         // `openssl ca`, because `openssl x509 -req` of 3.0 can say neither when a certificate begins nor that it ended.
-        try openssl(
-            ["ca", "-config", settings(of: authority), "-batch", "-notext", "-in", request, "-out", pair.chain, "-extfile", extensionFile]
-                + ["-startdate", Self.date(days.lowerBound), "-enddate", Self.date(days.upperBound)])
+        try signing.withLock {
+            try openssl(
+                [
+                    "ca", "-config", settings(of: authority), "-batch", "-notext", "-in", request, "-out", pair.chain, "-extfile",
+                    extensionFile,
+                ]
+                    + ["-startdate", Self.date(days.lowerBound), "-enddate", Self.date(days.upperBound)])
+        }
         if extensions.contains(where: { $0.contains("CA:TRUE") }) {
             try openDatabase(
                 of: Authority(certificate: pair.chain, key: pair.key, intermediates: [], name: file, owner: self))

@@ -37,6 +37,8 @@ int test_tls_write(struct test_tls *tls, const uint8_t *bytes, size_t count);
 void test_tls_finish(struct test_tls *tls);
 // Asks for another handshake (TLS 1.2). 0 if OpenSSL would not even ask.
 int test_tls_renegotiate(struct test_tls *tls);
+// TLS 1.3: new keys for both directions.
+void test_tls_update_keys(struct test_tls *tls);
 
 // Why the last call failed, in OpenSSL's words. Valid until the next call on this thread.
 const char *test_tls_words(void);

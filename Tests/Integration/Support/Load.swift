@@ -16,32 +16,42 @@ final class Load: Sendable {
     private let tally = Mutex(Tally())
     private let isStopped = Mutex(false)
     private let crew: Threads.Crew
+    private let connect: @Sendable () throws -> RawConnection
 
-    /// - Parameter requestsPerConnection: then the caller opens another.
-    init(port: UInt16, callers: Int = 4, requestsPerConnection: Int = 50, request: @escaping @Sendable (Int) -> String) {
+    /// - Parameters:
+    ///   - requestsPerConnection: then the caller opens another.
+    ///   - connect: how; plaintext if nil.
+    init(
+        port: UInt16, callers: Int = 4, requestsPerConnection: Int = 50, connect: (@Sendable () throws -> RawConnection)? = nil,
+        request: @escaping @Sendable (Int) -> String
+    ) {
+        self.connect = connect ?? { try RawConnection(to: port) }
         let crewBox = Mutex<Load?>(nil)
-        crew = Threads.start(callers) { caller in
+        crew = Threads.start(callers) { _ in
             var load: Load?
             try eventually("the load is there") {
                 load = crewBox.withLock { $0 }
                 return load != nil
             }
-            load?.run(port, caller, requestsPerConnection, request)
+            load?.run(requestsPerConnection, request)
         }
         crewBox.withLock { $0 = self }
     }
 
-    convenience init(port: UInt16, callers: Int = 4, requestsPerConnection: Int = 50, path: String = "/") {
-        self.init(port: port, callers: callers, requestsPerConnection: requestsPerConnection) { _ in
+    convenience init(
+        port: UInt16, callers: Int = 4, requestsPerConnection: Int = 50, path: String = "/",
+        connect: (@Sendable () throws -> RawConnection)? = nil
+    ) {
+        self.init(port: port, callers: callers, requestsPerConnection: requestsPerConnection, connect: connect) { _ in
             "GET \(path) HTTP/1.1\r\nHost: a\r\n\r\n"
         }
     }
 
-    private func run(_ port: UInt16, _ caller: Int, _ requestsPerConnection: Int, _ request: (Int) -> String) {
+    private func run(_ requestsPerConnection: Int, _ request: (Int) -> String) {
         var number = 0
         while !isStopped.withLock({ $0 }) {
             do {
-                let connection = try RawConnection(to: port)
+                let connection = try connect()
                 for _ in 0..<requestsPerConnection {
                     if isStopped.withLock({ $0 }) { return }
                     number += 1

@@ -57,6 +57,11 @@ final class Proxy {
         try folder.replace("snapshot", with: SnapshotFile.encode(snapshot))
     }
 
+    /// What was put in place last.
+    func written() throws -> Snapshot {
+        try SnapshotFile.decode(Array(FileManager.default.contents(atPath: folder.file("snapshot")) ?? Data()))
+    }
+
     /// Puts another snapshot in place and waits until all workers run it.
     func apply(_ snapshot: Snapshot) throws {
         try write(snapshot)
