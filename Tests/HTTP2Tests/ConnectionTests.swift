@@ -267,6 +267,24 @@ import Testing
         #expect(gone == nil)
     }
 
+    @Test("what a flush has told waits for its owner, with the context, while more is received")
+    func eventsOfFlush() {
+        final class Request {}
+        let request = Request()
+        // More than the library puts into one header block: it refuses the stream while it writes, and nobody walks.
+        let client = Peer.client()
+        let stream = client.session.request(
+            requestHead("POST", "/", [("x", String(repeating: "y", count: 2_000_000))]), endStream: true, context: request)!
+        var buffer = ByteBuffer()
+        _ = client.session.flush(into: &buffer, limit: 1 << 20)
+        #expect(stream.isClosed && client.session.events.count == 1)
+        client.handler = { _, event in
+            if case .closed(let closed, _, _, _) = event { #expect(closed.context === request) }
+        }
+        client.receive(.ping)
+        #expect(client.lines == ["closed 1 refused_stream unprocessed"])
+    }
+
     @Test("a stream that its owner keeps is not used again for another")
     func keptStream() {
         let pair = Pair()

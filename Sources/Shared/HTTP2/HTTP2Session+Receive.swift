@@ -7,11 +7,11 @@ extension HTTP2Session {
     ///
     /// A stream whose head and reset come in the same bytes gives no event at all, so that a rapid reset costs no upstream work.
     ///
-    /// - Precondition: the events before were removed: ranges of theirs would mean these bytes.
+    /// - Precondition: the events of the last `receive` were removed: ranges of theirs would mean these bytes.
     /// - Throws: what ends the connection. GOAWAY is queued then: flush it and close. Events before the fault stand.
     public func receive(_ bytes: UnsafeRawBufferPointer, now: Instant) throws(HTTP2Error) {
-        precondition(events.isEmpty, "receive before the events were removed")
-        if !departed.isEmpty { recycle() }
+        precondition(!eventsHaveRanges, "receive before the events were removed")
+        if events.isEmpty, !departed.isEmpty { recycle() }
         if let failure { throw failure }
         guard let base = bytes.baseAddress, !isDead else { return }
         unsafe received = base
@@ -369,6 +369,7 @@ extension HTTP2Session {
         }
         stream.unconsumed += count
         let start = unsafe UnsafeRawPointer(data) - received
+        eventsHaveRanges = true
         events.append(.data(stream, start..<start + count))
     }
 

@@ -67,6 +67,8 @@ internal import HTTP
     var received = unsafe UnsafeRawPointer(bitPattern: 1).unsafelyUnwrapped
     var now = Instant(nanoseconds: 0)
     var batch: UInt64 = 1
+    /// Of bytes that are the caller's of `receive`.
+    var eventsHaveRanges = false
     var hasSilenced = false
     /// The stream whose header block is being read; the library reads one at a time.
     var block = HeaderBlock()
@@ -182,6 +184,7 @@ internal import HTTP
     public func removeEvents() {
         if !events.isEmpty {
             events.removeAll(keepingCapacity: true)
+            eventsHaveRanges = false
             batch &+= 1
         }
         if !departed.isEmpty { recycle() }
