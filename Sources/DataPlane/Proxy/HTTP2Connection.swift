@@ -16,6 +16,8 @@ protocol HTTP2Connection: Connection {
     func streamDrained(_ wire: HTTP2Stream)
     /// Goes through the session's events. `bytes` are those that `receive` was given; empty after a flush.
     func walk(_ bytes: UnsafeRawBufferPointer)
+    /// The connection is over; GOAWAY is written.
+    func sessionFailed(_ error: HTTP2Error)
     /// Nothing is waiting to be framed or written.
     func sessionFlushed()
 }
@@ -54,6 +56,7 @@ extension HTTP2Connection {
         tellDrainedStreams()
         // What could not be sent ends its stream: the endpoint has said GOAWAY meanwhile.
         if !isClosed, !session.events.isEmpty { unsafe walk(UnsafeRawBufferPointer(start: nil, count: 0)) }
+        if !isClosed, let failure = session.failure { return sessionFailed(failure) }
         if !isClosed, !hasMore, !isWriteBlocked, !hasOutput { sessionFlushed() }
     }
 

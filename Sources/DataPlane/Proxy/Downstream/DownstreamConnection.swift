@@ -1,4 +1,5 @@
 import Base
+import ProxyConfig
 import Reactor
 import Transport
 
@@ -19,6 +20,7 @@ class DownstreamConnection: Connection {
     final private(set) lazy var local = Socket.localAddress(descriptor) ?? SocketAddress(.anyV4, 0)
     /// Whom the client certificate names, verified; nil without one. Parsed when first asked for.
     final private(set) lazy var identity = tls?.peer
+    private final var writtenElement: (details: ClientCertificateDetails, text: [UInt8])?
     /// When it was accepted.
     final let accepted: Instant
     /// Its place in the listener's list.
@@ -29,6 +31,16 @@ class DownstreamConnection: Connection {
         peer = socket.peer
         accepted = socket.opened
         super.init(adopting: socket.descriptor, worker: socket.listener.worker)
+    }
+
+    /// What `x-forwarded-client-cert` says of the caller; nil without a certificate. Written once for all requests.
+    final func certificateElement(_ details: ClientCertificateDetails) -> [UInt8]? {
+        guard let tls else { return nil }
+        if let writtenElement, writtenElement.details == details { return writtenElement.text }
+        guard let identity else { return nil }
+        let text = identity.xfccElement(by: tls.context.certificates.first?.uriNames ?? [], details: details)
+        writtenElement = (details, text)
+        return text
     }
 
     /// The proxy drains, or the listener goes. `spread` staggers what happens to idle connections.

@@ -74,7 +74,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
         }
         unsafe walk(bytes)
         guard !isClosed else { return }
-        if let broken { return end(broken) }
+        if let broken { return sessionFailed(broken) }
         flushLater()
     }
 
@@ -162,7 +162,8 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     }
 
     /// The caller broke the protocol, or a budget: GOAWAY says which.
-    private func end(_ error: HTTP2Error) {
+    func sessionFailed(_ error: HTTP2Error) {
+        guard shutdown != .lingering else { return }
         stats.downstreamCxProtocolError.increment()
         stats.http2.add(error)
         worker.report(listener.name, peer, "HTTP/2: \(error.message)")

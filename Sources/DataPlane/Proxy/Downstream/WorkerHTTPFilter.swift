@@ -5,7 +5,6 @@ import ProxyConfig
 import Reactor
 import Routing
 import Telemetry
-import Transport
 
 /// A listener's HTTP configuration as one worker uses it: routes with their clusters and counters resolved.
 ///
@@ -98,12 +97,10 @@ final class WorkerHTTPFilter {
         if !hasForwardedProto {
             head.append(name: "x-forwarded-proto", value: connection.tls == nil ? "http".utf8 : "https".utf8, known: .forwardedProto)
         }
-        if case .sanitizeSet(let details) = shared.configuration.forwardClientCertificate, let tls = connection.tls,
-            let peer = connection.identity
+        if case .sanitizeSet(let details) = shared.configuration.forwardClientCertificate,
+            let element = connection.certificateElement(details)
         {
-            let ours = tls.context.certificates.first?.uriNames ?? []
-            head.append(
-                name: "x-forwarded-client-cert", value: peer.xfccElement(by: ours, details: details), known: .forwardedClientCert)
+            head.append(name: "x-forwarded-client-cert", value: element, known: .forwardedClientCert)
         }
         if !hasRequestID { head.appendRequestID(&random) }
     }

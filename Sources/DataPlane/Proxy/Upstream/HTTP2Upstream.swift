@@ -93,13 +93,18 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         unsafe walk(bytes)
         guard !isClosed else { return }
         if let broken {
-            host.cluster.stats.upstreamCxProtocolError.increment()
-            host.cluster.stats.http2.add(broken)
             // GOAWAY tells the endpoint what it did.
             flushSession()
-            return fail(.protocolError(broken))
+            if !isClosed { sessionFailed(broken) }
+            return
         }
         flushLater()
+    }
+
+    func sessionFailed(_ error: HTTP2Error) {
+        host.cluster.stats.upstreamCxProtocolError.increment()
+        host.cluster.stats.http2.add(error)
+        fail(.protocolError(error))
     }
 
     func walk(_ bytes: UnsafeRawBufferPointer) {
