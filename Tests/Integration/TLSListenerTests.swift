@@ -214,7 +214,7 @@ import Testing
                     var settings = certificates.caller(protocols: protocols)
                     settings.versions = version...version
                     let caller = try proxy.connect()
-                    try caller.startTLS(.client, settings, then: Self.request + Self.request)
+                    try caller.startTLS(.client, settings, then: Array((Self.request + Self.request).utf8))
                     #expect(try caller.readResponse().bodyText == "ok")
                     #expect(try caller.readResponse().bodyText == "ok")
                 }

@@ -1,4 +1,3 @@
-import Foundation
 import Glibc
 import ProxyConfig
 import TestSupport
@@ -13,12 +12,12 @@ import Testing
     private static let ways: [(UpstreamProtocol, [String])] = [(.http1, ["http/1.1"]), (.http2, ["h2"]), (.auto, ["h2", "http/1.1"])]
 
     private func withSidecars(
-        _ way: (UpstreamProtocol, [String]), to origin: Origin, log folder: TemporaryFolder,
+        _ way: (UpstreamProtocol, [String]), to ports: [UInt16], log folder: TemporaryFolder,
         body: (_ first: Proxy, _ second: Proxy) throws -> Void
     ) throws {
         try withProxy({
             Config.http(
-                listen: $0, to: [origin.port], admin: $1,
+                listen: $0, to: ports, admin: $1,
                 manager: {
                     $0.forwardClientCertificate = .sanitizeSet(ClientCertificateDetails())
                     let line = "%DOWNSTREAM_PEER_URI_SAN%|%REQ(:AUTHORITY)%|%PROTOCOL%|%RESPONSE_CODE%\n"
@@ -41,7 +40,7 @@ import Testing
             let fields = request.values("x-forwarded-client-cert").joined(separator: " AND ")
             return Array(ok("\(fields)|\(request.value("x-forwarded-proto") ?? "")").utf8)
         }
-        try withSidecars(Self.ways[way], to: origin, log: folder) { (first, second) throws in
+        try withSidecars(Self.ways[way], to: [origin.port], log: folder) { (first, second) throws in
             let caller = try first.connect()
             for _ in 0..<20 {
                 let answer = try caller.exchange(
@@ -79,7 +78,7 @@ import Testing
                 }
             }
         }
-        try withSidecars(Self.ways[way], to: origin, log: try TemporaryFolder()) { (first, _) throws in
+        try withSidecars(Self.ways[way], to: [origin.port], log: try TemporaryFolder()) { (first, _) throws in
             let caller = try first.connect()
             try caller.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(size)\r\n\r\n")
             try caller.sendPattern(size)
@@ -98,7 +97,7 @@ import Testing
     @Test("load through two sidecars while both take new snapshots: no request fails", arguments: ways.indices)
     func swaps(way: Int) throws {
         let origin = try Origin.answering(ok(), records: false)
-        try withSidecars(Self.ways[way], to: origin, log: try TemporaryFolder()) { (first, second) throws in
+        try withSidecars(Self.ways[way], to: [origin.port], log: try TemporaryFolder()) { (first, second) throws in
             let load = Load(port: first.port)
             try load.wait(for: 100)
             for round in 0..<3 {
@@ -141,180 +140,74 @@ import Testing
         }
     }
 
-    // MARK: From App Mesh's resources
+    // MARK: Peers
 
     @Test(
-        "outrigger run: two nodes from one mesh with mutual TLS talk, over HTTP/2 by ALPN; a third without a certificate does not",
-        arguments: ["http", "http2"])
-    func appMesh(portProtocol: String) throws {
-        let origin: Origin
-        let isHTTP2 = portProtocol == "http2"
-        // An application that speaks HTTP/2 is not what this is about: nginx speaks it in plaintext.
-        let nginx = isHTTP2 ? try NginxPeer(tls: nil) : nil
-        origin = try Origin.http { request in Array(ok(request.value("x-forwarded-client-cert") ?? "nobody").utf8) }
-        let mesh = YAML(
-            certificates: certificates, portProtocol: portProtocol, application: nginx?.port ?? origin.port, inbound: try Ports.free(),
-            outbound: try Ports.free(), strangerOutbound: try Ports.free(), calleeOutbound: try Ports.free(),
-            admins: try (0..<3).map { _ in try Ports.free() })
-        let folder = try TemporaryFolder()
-        try folder.replace("mesh.yaml", with: Array(mesh.text.utf8))
-        let outrigger = "\(Proxy.binaries)/outrigger"
-
-        let valid = try Program.run(outrigger, ["validate", "-f", folder.path])
-        #expect(valid.status == 0, "\(valid)")
-        let rendered = try Program.run(outrigger, ["render", "-f", folder.path, "--node", "cart"])
-        #expect(rendered.status == 0 && rendered.output.contains(certificates.server.chain), "\(rendered)")
-        #expect(!rendered.output.contains("PRIVATE KEY"))
-
-        let programs = try ["cart", "web", "stranger"].map { try Program(outrigger, ["run", "-f", folder.path, "--node", $0]) }
-        defer {
-            for program in programs {
-                program.signal(SIGTERM)
-                program.signal(SIGTERM)
-                _ = try? program.wait()
-                program.end()
+        "gRPC through two sidecars: every kind of call",
+        .enabled(if: !Peers.venv.isEmpty, "needs $OUTRIGGER_TOOLS_VENV with grpcio; scripts/test makes it"))
+    func grpc() throws {
+        let (server, port) = try Peers.start("grpc_server.py")
+        defer { server.end() }
+        try withProxy({
+            Config.http(
+                listen: $0, to: [port], admin: $1, action: { $0.timeout = nil }, cluster: { $0.upstreamProtocol = .http2 }
+            ).listening(certificates.downstream(clients: [MeshCertificates.clientURI], alpn: ["h2"]))
+        }) { (second) throws in
+            let tls = certificates.upstream(names: [MeshCertificates.serverURI], pair: certificates.client, alpn: ["h2"])
+            try withProxy({
+                Config.http(
+                    listen: $0, to: [second.port], admin: $1, action: { $0.timeout = nil }, cluster: { $0.upstreamProtocol = .http2 }
+                ).calling(tls)
+            }) { (first) throws in
+                for (words, expected) in [
+                    (["unary", "50"], "ok"), (["client_stream"], "200 19900"), (["server_stream"], "ok"), (["bidi"], "200"),
+                    (["large", "4194304"], "ok"), (["fail", "NOT_FOUND", "gone"], "NOT_FOUND gone"),
+                ] {
+                    #expect(try Peers.run("grpc_client.py", ["\(first.port)"] + words) == expected, "\(words)")
+                }
             }
         }
-        for (program, admin) in zip(programs, mesh.admins) {
-            try eventually("a sidecar serves: \(program.errors)\(program.output)") {
-                if let status = program.exitStatus() { throw TestFailure("status \(status): \(program.errors)") }
-                let ready = try? RawConnection(to: admin).exchange("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                return ready?.status == 200
-            }
-        }
-        let host = "Host: cart.shop\r\n"
-        let caller = try RawConnection(to: mesh.outbound)
-        for _ in 0..<3 {
-            let answer = try caller.exchange("GET / HTTP/1.1\r\n\(host)\r\n")
-            #expect(answer.status == 200, "\(answer.headText)\(answer.bodyText)\(nginx?.log ?? "")")
-            if !isHTTP2 { #expect(answer.bodyText.contains("URI=\(MeshCertificates.clientURI)"), "\(answer.bodyText)") }
-        }
-        let stats = try RawConnection(to: mesh.admins[0]).exchange("GET /stats?usedonly HTTP/1.1\r\nHost: localhost\r\n\r\n").bodyText
-        #expect(stats.contains("downstream_cx_http2_total"), "\(stats)")
-        let refused = try RawConnection(to: mesh.strangerOutbound).exchange("GET / HTTP/1.1\r\n\(host)\r\n")
-        #expect(refused.status == 503, "\(refused.headText)\(refused.bodyText)")
-        // Plaintext past the sidecars.
-        let plain = try RawConnection(to: mesh.inbound)
-        try plain.send(Self.request)
-        #expect(try plain.readToEnd().bytes.isEmpty)
     }
 
-    private struct YAML {
-        var certificates: MeshCertificates
-        var portProtocol: String
-        var application: UInt16
-        var inbound: UInt16
-        var outbound: UInt16
-        var strangerOutbound: UInt16
-        var calleeOutbound: UInt16
-        var admins: [UInt16]
+    @Test(
+        "python's websockets through two sidecars",
+        .enabled(if: !Peers.venv.isEmpty, "needs $OUTRIGGER_TOOLS_VENV with websockets; scripts/test makes it"), arguments: ways.indices)
+    func websockets(way: Int) throws {
+        let (server, port) = try Peers.start("websocket_server.py")
+        defer { server.end() }
+        try withSidecars(Self.ways[way], to: [port], log: try TemporaryFolder()) { (first, _) throws in
+            #expect(try Peers.run("websocket_client.py", ["\(first.port)"]) == "all equal")
+        }
+    }
 
-        private var route: String { portProtocol == "http2" ? "http2Route" : "httpRoute" }
+    // MARK: Ends
 
-        var text: String {
-            """
-            apiVersion: v1
-            kind: Namespace
-            metadata: { name: shop, labels: { mesh: shop } }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: Mesh
-            metadata: { name: shop }
-            spec: { namespaceSelector: { matchLabels: { mesh: shop } } }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: VirtualNode
-            metadata: { name: web, namespace: shop }
-            spec:
-              backends: [ { virtualService: { virtualServiceRef: { name: cart } } } ]
-              backendDefaults:
-                clientPolicy:
-                  tls:
-                    certificate:
-                      file: { certificateChain: "\(certificates.client.chain)", privateKey: "\(certificates.client.key)" }
-                    validation:
-                      trust: { file: { certificateChain: "\(certificates.mesh.certificate)" } }
-                      subjectAlternativeNames: { match: { exact: [ "\(MeshCertificates.serverURI)" ] } }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: VirtualNode
-            metadata: { name: stranger, namespace: shop }
-            spec:
-              backends:
-                - virtualService:
-                    virtualServiceRef: { name: cart }
-                    clientPolicy:
-                      tls:
-                        validation:
-                          trust: { file: { certificateChain: "\(certificates.mesh.certificate)" } }
-                          subjectAlternativeNames: { match: { exact: [ "\(MeshCertificates.serverURI)" ] } }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: VirtualService
-            metadata: { name: cart, namespace: shop }
-            spec:
-              awsName: cart.shop
-              provider: { virtualRouter: { virtualRouterRef: { name: cart } } }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: VirtualRouter
-            metadata: { name: cart, namespace: shop }
-            spec:
-              listeners: [ { portMapping: { port: 8080, protocol: \(portProtocol) } } ]
-              routes:
-                - name: all
-                  \(route):
-                    match: { prefix: "/" }
-                    action: { weightedTargets: [ { virtualNodeRef: { name: cart }, weight: 1 } ] }
-            ---
-            apiVersion: appmesh.k8s.aws/v1beta2
-            kind: VirtualNode
-            metadata: { name: cart, namespace: shop }
-            spec:
-              listeners:
-                - portMapping: { port: 8080, protocol: \(portProtocol) }
-                  tls:
-                    mode: STRICT
-                    certificate:
-                      file: { certificateChain: "\(certificates.server.chain)", privateKey: "\(certificates.server.key)" }
-                    validation:
-                      trust: { file: { certificateChain: "\(certificates.mesh.certificate)" } }
-                      subjectAlternativeNames: { match: { exact: [ "\(MeshCertificates.clientURI)" ] } }
-              serviceDiscovery: { awsCloudMap: { namespaceName: shop, serviceName: cart } }
-            ---
-            apiVersion: outrigger/v1
-            kind: EndpointSet
-            metadata: { name: cart, namespace: shop }
-            spec:
-              virtualNodeRef: { name: cart }
-              endpoints: [ { address: 127.0.0.1, port: \(inbound) } ]
-            ---
-            apiVersion: outrigger/v1
-            kind: Sidecar
-            metadata: { name: cart, namespace: shop }
-            spec:
-              virtualNodeRef: { name: cart }
-              inbound: [ { port: 8080, bind: "127.0.0.1:\(inbound)", app: "127.0.0.1:\(application)" } ]
-              outbound: { http: { bind: "127.0.0.1:\(calleeOutbound)" } }
-              admin: { address: "127.0.0.1:\(admins[0])" }
-            ---
-            apiVersion: outrigger/v1
-            kind: Sidecar
-            metadata: { name: web, namespace: shop }
-            spec:
-              virtualNodeRef: { name: web }
-              outbound: { http: { bind: "127.0.0.1:\(outbound)" } }
-              admin: { address: "127.0.0.1:\(admins[1])" }
-            ---
-            apiVersion: outrigger/v1
-            kind: Sidecar
-            metadata: { name: stranger, namespace: shop }
-            spec:
-              virtualNodeRef: { name: stranger }
-              outbound: { http: { bind: "127.0.0.1:\(strangerOutbound)" } }
-              admin: { address: "127.0.0.1:\(admins[2])" }
+    @Test("a proxy that drains, and an answer with `connection: close`, end by close_notify")
+    func goodbyes() throws {
+        let origin = try Origin.answering(ok(), records: false)
+        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1).listening(certificates.downstream()) }) { (proxy) throws in
+            let idle = try RawConnection.tls(to: proxy.port, certificates.caller())
+            #expect(try idle.exchange(Self.request).bodyText == "ok")
+            let last = try RawConnection.tls(to: proxy.port, certificates.caller())
+            #expect(try last.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").saysClose)
+            #expect(try last.readToEnd() == ([], .closed) && last.tls?.wasTruncated == false)
+            proxy.program.signal(SIGTERM)
+            #expect(try idle.readToEnd() == ([], .closed) && idle.tls?.wasTruncated == false)
+        }
+    }
 
-            """
+    @Test("a request of HTTP/2 in the same segment as the end of the handshake is answered", arguments: [TLSSettings.Version.v12, .v13])
+    func requestWithHandshake(version: TLSSettings.Version) throws {
+        let origin = try Origin.answering(ok("together"), records: false)
+        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1).listening(certificates.downstream()) }) { (proxy) throws in
+            for protocols in [["h2"], []] {
+                var settings = certificates.caller(protocols: protocols)
+                settings.versions = version...version
+                let caller = try RawConnection(to: proxy.port)
+                let frames = [HTTP2Frame.settings([:]), .headers(1, HTTP2Peer.head(), endStream: true)]
+                try caller.startTLS(.client, settings, then: HTTP2Peer.preface + frames.flatMap(\.bytes))
+                #expect(try caller.read(until: "together").count > 8)
+            }
         }
     }
 }

@@ -246,13 +246,13 @@ extension RawConnection {
     @discardableResult
     public func startTLS(
         _ role: TLSEnd.Role = .client, _ settings: TLSSettings, resume: TLSTicket? = nil, cut: (([UInt8]) -> [[UInt8]])? = nil,
-        then plaintext: String = "", within limit: Duration = patience
+        then plaintext: [UInt8] = [], within limit: Duration = patience
     ) throws -> TLSEnd {
         let end = try TLSEnd(role, settings, resume: resume)
         while true {
             let result = Result { try end.shakeHands() }
             var flight = end.pull()
-            if case .success(true) = result, !plaintext.isEmpty { flight += try end.seal(Array(plaintext.utf8)) }
+            if case .success(true) = result, !plaintext.isEmpty { flight += try end.seal(plaintext) }
             if let cut {
                 for segment in cut(flight) {
                     try sendRaw(segment, within: limit)
