@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--outrigger", metavar="PATH", help="outrigger-proxy (default .build/release/outrigger-proxy)")
     parser.add_argument("--requests", type=positive(int), default=2000, help=f"counted after {WARM_REQUESTS} others (default 2000)")
     parser.add_argument("--top", type=positive(int), default=30, help="functions to show, by their own cost (default 30)")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="put the profiles there, for callgrind_annotate or KCachegrind")
     given = parser.parse_args()
     given.outrigger = [given.outrigger] if given.outrigger else None
     given.snapshot = given.snapshot_port = given.origin_port = given.envoy = None
@@ -82,13 +83,17 @@ def own_costs(directory: Path) -> Counter[str]:
     return costs
 
 
-def counted(bench: Bench, scenario: Scenario, peer: Peer, requests: int) -> tuple[Counter[str], list[str]]:
+def counted(bench: Bench, scenario: Scenario, peer: Peer, requests: int, keep: Path | None) -> tuple[Counter[str], list[str]]:
     """Costs by function of the only proxy, or of each sidecar with its role before the name; and the roles."""
     with bench.running(scenario, peer, callgrind) as running:
         bench.loaded(scenario, running.port, requests=requests)
     costs: Counter[str] = Counter()
     for place in running.places:
         costs.update({f"{place.role.value} {name}": cost for name, cost in own_costs(place.directory).items()})
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            for file in place.directory.glob("callgrind.*"):
+                shutil.copy(file, keep / f"{scenario.name}-{peer.name}-{place.role.value}-{requests}.{file.name}")
     return costs, [place.role.value for place in running.places]
 
 
@@ -99,9 +104,9 @@ def demangled(lines: str) -> str:
     return subprocess.run(["swift", "demangle", "--simplified"], input=lines, capture_output=True, text=True).stdout or lines
 
 
-def count(bench: Bench, scenario: Scenario, peer: Peer, requests: int, top: int) -> str:
-    less, roles = counted(bench, scenario, peer, WARM_REQUESTS)
-    more, _ = counted(bench, scenario, peer, WARM_REQUESTS + requests)
+def count(bench: Bench, scenario: Scenario, peer: Peer, requests: int, top: int, keep: Path | None) -> str:
+    less, roles = counted(bench, scenario, peer, WARM_REQUESTS, None)
+    more, _ = counted(bench, scenario, peer, WARM_REQUESTS + requests, keep)
     each = Counter({name: (cost - less[name]) / requests for name, cost in more.items()})
     lines = [f"{scenario.name}, {peer.name}: {sum(each.values()):,.0f} instructions per request"]
     if len(roles) > 1:
@@ -138,7 +143,7 @@ def main() -> int:
                 continue
             for peer in chosen:
                 try:
-                    print(count(bench, scenario, peer, given.requests, given.top), flush=True)
+                    print(count(bench, scenario, peer, given.requests, given.top, given.keep), flush=True)
                 except (MeasureError, PeerError, OSError, ValueError, subprocess.SubprocessError) as error:
                     say(f"{scenario.name}, {peer.name} failed: {error}")
                     failed = True
