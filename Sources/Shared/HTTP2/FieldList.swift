@@ -123,7 +123,9 @@ internal import HTTP
             assertionFailure("a field that must not be sent")
             return
         }
-        let flags = field.neverIndexed ? NGHTTP2_NV_FLAG_NO_INDEX.rawValue : 0
+        // The id of one request never comes again: in the table it would push out what does, and every later search for one would
+        // compare it with all that are there.
+        let flags = field.neverIndexed || field.known == .requestID ? NGHTTP2_NV_FLAG_NO_INDEX.rawValue : 0
         unsafe append(start + name.lowerBound, name.count, start + value.lowerBound, value.count, UInt8(flags))
     }
 
