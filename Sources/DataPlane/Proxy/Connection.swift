@@ -144,7 +144,8 @@ class Connection: EventSource {
     private func advanceHandshake() {
         guard let tls else { return }
         let result = tls.handshake()
-        writeSealed(tls)
+        // If that fails, it is told already: the connection opens once, or fails once.
+        guard writeSealed(tls) else { return }
         switch result {
         case .needMore: break
         case .failed(let error): opened(.tls(error))
@@ -200,9 +201,10 @@ class Connection: EventSource {
         receivedEnd()
     }
 
-    /// Writes what is sealed.
-    private func writeSealed(_ tls: TLSSession) {
-        guard !isWriteBlocked, !isConnecting, !isClosed, !tls.outgoing.isEmpty else { return }
+    /// Writes what is sealed. False: the connection broke, and its owner knows.
+    @discardableResult
+    private func writeSealed(_ tls: TLSSession) -> Bool {
+        guard !isWriteBlocked, !isConnecting, !isClosed, !tls.outgoing.isEmpty else { return true }
         let sealed = tls.outgoing.count
         switch unsafe Socket.write(descriptor, tls.outgoing.unsafeBytes) {
         case .bytes(let count):
@@ -214,7 +216,9 @@ class Connection: EventSource {
         case .failed(let error):
             tls.outgoing.removeAll()
             if isHandshaking { opened(.system(error)) } else { failed(error) }
+            return false
         }
+        return true
     }
 
     private func seal(_ tls: TLSSession, _ bytes: UnsafeRawBufferPointer) {
@@ -257,7 +261,8 @@ class Connection: EventSource {
             output.removeAll()
             unsafe seal(tls, piece)
             unsafe seal(tls, tail)
-            return writeSealed(tls)
+            writeSealed(tls)
+            return
         }
         let written: Int
         switch unsafe Socket.write(descriptor, output.unsafeBytes, piece, tail) {
@@ -282,7 +287,10 @@ class Connection: EventSource {
     final func flush() {
         guard !isWriteBlocked, !isConnecting, !isClosed else { return }
         if let tls {
-            guard !isHandshaking else { return writeSealed(tls) }
+            if isHandshaking {
+                writeSealed(tls)
+                return
+            }
             unsafe seal(tls, output.unsafeBytes)
             output.removeAll()
             writeSealed(tls)

@@ -156,7 +156,9 @@ final class WorkerHost {
 
     /// A session for a new connection; nil = plaintext.
     func makeTLS() -> TLSSession? {
-        guard let context = cluster.shared.tls?.context, plaintextUntil <= cluster.worker.loop.now else { return nil }
+        guard let context = cluster.shared.tls?.context else { return nil }
+        // Not where the configuration has meanwhile begun to enforce TLS.
+        if cluster.shared.configuration.tls?.isEnforced == false, plaintextUntil > cluster.worker.loop.now { return nil }
         var ticket: TLSResumption?
         if let resumption, resumption.context === context, resumption.ticket.isUsable { ticket = resumption.ticket }
         let name = cluster.shared.configuration.tls?.sni ?? (shared.hostname.isEmpty ? nil : shared.hostname)
