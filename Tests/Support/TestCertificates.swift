@@ -30,11 +30,15 @@ public final class TestCertificates: Sendable {
     /// The kinds of keys.
     public enum Key: Sendable {
         case p256
+        case p384
+        case ed25519
         case rsa2048
 
         fileprivate var arguments: [String] {
             switch self {
             case .p256: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+            case .p384: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"]
+            case .ed25519: ["-newkey", "ed25519"]
             case .rsa2048: ["-newkey", "rsa:2048"]
             }
         }
@@ -58,9 +62,10 @@ public final class TestCertificates: Sendable {
         ///   - encodedNames: the whole subjectAltName extension in DER instead, to say what openssl would not.
         ///   - subject: as `openssl req -subj` takes it; `/CN=FILE` if nil.
         ///   - days: valid from now and these days later; negative numbers are the past. The default began yesterday.
+        ///   - seconds: valid until so many seconds from now, whatever `days` says.
         public func issue(
             _ file: String, names: [String] = [], encodedNames: [UInt8]? = nil, subject: String? = nil, days: ClosedRange<Int> = -1...30,
-            key: Key = .p256, usage: String = "serverAuth,clientAuth"
+            seconds: Int? = nil, key: Key = .p256, usage: String = "serverAuth,clientAuth"
         ) throws -> Pair {
             var extensions = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "extendedKeyUsage=\(usage)"]
             if let encodedNames {
@@ -69,7 +74,7 @@ public final class TestCertificates: Sendable {
             } else if !names.isEmpty {
                 extensions.append("subjectAltName=\(names.joined(separator: ","))")
             }
-            let pair = try owner.sign(file, subject ?? "/CN=\(file)", extensions, days: days, key: key, by: self)
+            let pair = try owner.sign(file, subject ?? "/CN=\(file)", extensions, days: days, seconds: seconds, key: key, by: self)
             try owner.append(intermediates, to: pair.chain)
             return pair
         }
@@ -116,7 +121,8 @@ public final class TestCertificates: Sendable {
     // MARK: What openssl wants
 
     fileprivate func sign(
-        _ file: String, _ subject: String, _ extensions: [String], days: ClosedRange<Int>, key: Key, by authority: Authority
+        _ file: String, _ subject: String, _ extensions: [String], days: ClosedRange<Int>, seconds: Int? = nil, key: Key,
+        by authority: Authority
     ) throws -> Pair {
         let pair = Pair(chain: folder.file("\(file).pem"), key: folder.file("\(file).key"))
         let request = folder.file("\(file).request")
@@ -132,7 +138,7 @@ public final class TestCertificates: Sendable {
                     "ca", "-config", settings(of: authority), "-batch", "-notext", "-in", request, "-out", pair.chain, "-extfile",
                     extensionFile,
                 ]
-                    + ["-startdate", Self.date(days.lowerBound), "-enddate", Self.date(days.upperBound)])
+                    + ["-startdate", Self.date(days.lowerBound * 86_400), "-enddate", Self.date(seconds ?? days.upperBound * 86_400)])
         }
         if extensions.contains(where: { $0.contains("CA:TRUE") }) {
             try openDatabase(
@@ -200,9 +206,9 @@ public final class TestCertificates: Sendable {
         guard FileManager.default.createFile(atPath: path, contents: bytes) else { throw TestFailure("cannot write \(path)") }
     }
 
-    /// Days from now as openssl wants a time: 20260131235959Z.
-    private static func date(_ days: Int) -> String {
-        var seconds = time(nil) + days * 86_400
+    /// Seconds from now as openssl wants a time: 20260131235959Z.
+    private static func date(_ distance: Int) -> String {
+        var seconds = time(nil) + distance
         var parts = unsafe tm()
         unsafe gmtime_r(&seconds, &parts)
         let numbers = unsafe [parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec]

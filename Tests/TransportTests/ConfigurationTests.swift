@@ -136,7 +136,7 @@ struct ConfigurationTests {
     @Test("a certificate that has ended, or has not begun, is refused")
     func times() throws {
         let old = try mesh.issue("old", days: -20 ... -10)
-        #expect(problem(old.source).hasPrefix("\(old.chain): expected a certificate that is valid now, found one that ended at 20"))
+        #expect(problem(old.source).hasPrefix("\(old.chain): expected a certificate that is valid now, found one that expired at 20"))
         #expect(problem(old.source).hasSuffix("Z (CN=old)"))
         let early = try mesh.issue("early", days: 10...20)
         #expect(problem(early.source).hasPrefix("\(early.chain): expected a certificate that is valid now, found one that begins at 20"))

@@ -191,11 +191,45 @@ struct IdentityTests {
         #expect(try fromClient(cart, checks: checks).isEstablished)
     }
 
-    @Test("RSA certificates serve too")
-    func rsa() throws {
-        let pair = try mesh.issue("rsa", names: ["DNS:rsa.local"], key: .rsa2048)
-        #expect(try toServer(pair, checks: validation(["rsa.local"])).isEstablished)
-        #expect(try fromClient(pair, checks: validation(["rsa.local"])).isEstablished)
+    @Test("keys of every kind that TLS 1.3 knows serve", arguments: [TestCertificates.Key.p256, .p384, .ed25519, .rsa2048])
+    func kinds(key: TestCertificates.Key) throws {
+        let pair = try mesh.issue("kind", names: ["DNS:kind.local"], key: key)
+        #expect(try toServer(pair, checks: validation(["kind.local"])).isEstablished)
+        #expect(try fromClient(pair, checks: validation(["kind.local"])).isEstablished)
+        let authority = try certificates.authority("other", key: key)
+        let leaf = try authority.issue("leaf")
+        #expect(try fromClient(leaf, checks: TLSValidation(trust: .file(authority.certificate))).isEstablished)
+    }
+
+    @Test("who was let in once is checked again when something of his chain differs, or has ended")
+    func remembered() throws {
+        let team = try mesh.authority("team")
+        let leaf = try team.issue("leaf")
+        let server = try TLSContext.server(DownstreamTLS(certificate: cart.source, validation: validation()))
+        func isLetIn(_ pair: TestCertificates.Pair) throws -> Bool {
+            let wire = Wire(try TLSContext.client(UpstreamTLS(validation: nil, certificate: pair.source)), server)
+            wire.run()
+            return wire.isEstablished
+        }
+        for _ in 0..<3 { #expect(try isLetIn(leaf)) }
+        // The same leaf without the certificate that leads to the root.
+        let alone = certificates.folder.file("alone.pem")
+        #expect(try Program.run("openssl", ["x509", "-in", leaf.chain, "-out", alone]).status == 0)
+        #expect(try !isLetIn(TestCertificates.Pair(chain: alone, key: leaf.key)))
+        #expect(try isLetIn(leaf))
+        // OpenSSL judges by the machine's clock, so this one takes some seconds.
+        let short = try mesh.issue("short", seconds: 3)
+        let context = try TLSContext.client(UpstreamTLS(validation: nil, certificate: short.source))
+        func end() -> Wire.End? {
+            let wire = Wire(context, server)
+            wire.run()
+            return wire.serverEnd
+        }
+        #expect(end() == nil)
+        #expect(end() == nil)
+        try eventually("it has expired") {
+            if case .failed(.certificateRefused(.expired, _, _)) = end() { true } else { false }
+        }
     }
 
     // MARK: What is told of the other side

@@ -109,6 +109,22 @@ struct ResumptionTests {
         #expect(connect(client, server, resume: ticket).client.wasResumed)
     }
 
+    @Test("no session outlives the certificate that it was begun with, on either side, however often it is resumed")
+    func ends() throws {
+        // OpenSSL judges by the machine's clock, so this takes some seconds.
+        for isClient in [true, false] {
+            let short = try mesh.issue("short", seconds: 3)
+            let client = isClient ? try TLSContext.client(UpstreamTLS(validation: nil, certificate: short.source)) : try client()
+            let server = isClient ? try server() : try TLSContext.server(DownstreamTLS(certificate: short.source))
+            var ticket = try #require(connect(client, server).client.resumption)
+            try eventually("it is not resumed any more") {
+                let wire = connect(client, server, resume: ticket)
+                if let next = wire.client.resumption { ticket = next }
+                return !wire.isEstablished && !wire.server.wasResumed
+            }
+        }
+    }
+
     @Test("a ticket that was changed makes a full handshake")
     func forged() throws {
         let (client, server) = (try client(), try server())

@@ -18,10 +18,8 @@ static const char suites_12[] =
 // the list goes out with every handshake.
 enum { most_named_authorities = 32 };
 
-int copenssl_start(void) {
-    // Threads may still be at work when the process exits: OpenSSL must not clean up under them.
-    return OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) == 1 ? 0 : -1;
-}
+// Of clients with certificates, for resumption: some 2 KiB each, 7 with a certificate of its own. The oldest makes room.
+enum { most_sessions = 512 };
 
 void put_reason(char *reason, size_t size) {
     OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
@@ -36,6 +34,7 @@ SSL_CTX *copenssl_context_new(int is_server) {
     SSL_CTX *context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
     struct policy *policy = calloc(1, sizeof *policy);
     if (!context || !policy) goto failed;
+    pthread_mutex_init(&policy->lock, NULL);
     SSL_CTX_set_app_data(context, policy);
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION);
@@ -48,10 +47,9 @@ SSL_CTX *copenssl_context_new(int is_server) {
         context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
     if (is_server) {
-        // Sessions live in tickets alone: no table, no lock.
+        // Sessions live in tickets alone, as long as these carry no certificate: no table, no lock.
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_num_tickets(context, 1);
-        SSL_CTX_set_session_ticket_cb(context, NULL, admit_ticket, NULL);
     } else {
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(context, keep_ticket);
@@ -70,6 +68,7 @@ void copenssl_context_free(SSL_CTX *context) {
     for (size_t i = 0; i < policy->name_count; i++) free(policy->names[i]);
     free(policy->names);
     free(policy->protocols);
+    pthread_mutex_destroy(&policy->lock);
     free(policy);
 }
 
@@ -142,6 +141,18 @@ int copenssl_context_set_certificate(
 int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct copenssl_trust *trust) {
     SSL_CTX_set1_cert_store(context, trust->store);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (is_server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), verify_certificate);
+    struct policy *policy = SSL_CTX_get_app_data(context);
+    policy->remembers = !trust->has_lists;
+    SSL_CTX_set_cert_verify_callback(context, verify_chain, policy);
+    if (is_server) {
+        // A ticket would carry the client's certificate, written and parsed anew each time: half of what a resumed connection costs.
+        // Clients with certificates are few: their sessions stay here, and the ticket is a number.
+        SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_SERVER);
+        SSL_CTX_sess_set_cache_size(context, most_sessions);
+        SSL_CTX_set_session_ticket_cb(context, limit_ticket, NULL, NULL);
+        SSL_CTX_set_client_hello_cb(context, forget_sessions, policy);
+    }
     if (!is_server || sk_X509_num(trust->certificates) > most_named_authorities) return COPENSSL_OK;
     for (int i = 0; i < sk_X509_num(trust->certificates); i++) {
         if (SSL_CTX_add_client_CA(context, sk_X509_value(trust->certificates, i)) != 1) return COPENSSL_NO_MEMORY;

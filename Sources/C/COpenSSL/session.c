@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 
@@ -101,6 +102,87 @@ int verify_certificate(int ok, X509_STORE_CTX *store) {
     return 0;
 }
 
+// A digest of all that the other side sent of certificates; 0 if it cannot be made.
+static int digest_chain(X509_STORE_CTX *store, uint8_t digest[32]) {
+    X509 *leaf = X509_STORE_CTX_get0_cert(store);
+    STACK_OF(X509) *rest = X509_STORE_CTX_get0_untrusted(store);
+    uint8_t pair[64];
+    unsigned int count = 0;
+    if (!leaf || X509_digest(leaf, EVP_sha256(), pair, &count) != 1) return 0;
+    for (int i = 0; i < sk_X509_num(rest); i++) {
+        // The leaf is among them.
+        if (X509_digest(sk_X509_value(rest, i), EVP_sha256(), pair + 32, &count) != 1) return 0;
+        copenssl_sha256(pair, sizeof pair, pair);
+    }
+    memcpy(digest, pair, 32);
+    return 1;
+}
+
+// Until when all certificates of the verified chain are valid, in seconds since 1970.
+static int64_t end_of(STACK_OF(X509) *chain) {
+    int64_t end = INT64_MAX;
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        int64_t next = copenssl_certificate_not_after(sk_X509_value(chain, i));
+        if (next < end) end = next;
+    }
+    return sk_X509_num(chain) > 0 ? end : 0;
+}
+
+// A session must not outlive the certificate by which it was begun, however often it is resumed.
+static void limit(SSL *ssl, const X509 *peer) {
+    int64_t left = copenssl_certificate_not_after(peer) - (int64_t)time(NULL);
+    long most = SSL_CTX_get_timeout(SSL_get_SSL_CTX(ssl));
+    SSL_SESSION_set_timeout(SSL_get_session(ssl), left < 0 ? 0 : left < most ? (long)left : most);
+}
+
+// TLS 1.3 gives a resumed session a new beginning, and asks here.
+int limit_ticket(SSL *ssl, void *argument) {
+    (void)argument;
+    const X509 *peer = SSL_SESSION_get0_peer(SSL_get_session(ssl));
+    if (peer) limit(ssl, peer);
+    return 1;
+}
+
+// OpenSSL looks at the end of a session in TLS 1.2 only, and forgets sessions every 255 connections: too late for us.
+int forget_sessions(SSL *ssl, int *alert, void *argument) {
+    (void)alert;
+    struct policy *policy = argument;
+    int64_t now = (int64_t)time(NULL);
+    if (__atomic_exchange_n(&policy->forgotten_at, now, __ATOMIC_RELAXED) != now) {
+        SSL_CTX_flush_sessions(SSL_get_SSL_CTX(ssl), (long)now);
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+// The same certificate verified against the same trust and names gives the same answer, as long as its chain is valid: peers come again
+// and again, and the authority's signature costs as much as one of the two that prove the handshake.
+int verify_chain(X509_STORE_CTX *store, void *argument) {
+    struct policy *policy = argument;
+    uint8_t digest[32];
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    limit(ssl, X509_STORE_CTX_get0_cert(store));
+    int can_remember = policy->remembers && digest_chain(store, digest);
+    struct verified *place = can_remember ? &policy->verified[digest[0] % verified_count] : NULL;
+    if (place) {
+        pthread_mutex_lock(&policy->lock);
+        int is_known = memcmp(place->digest, digest, sizeof digest) == 0 && (int64_t)time(NULL) < place->until;
+        pthread_mutex_unlock(&policy->lock);
+        if (is_known) {
+            X509_STORE_CTX_set_error(store, X509_V_OK);
+            return 1;
+        }
+    }
+    int result = X509_verify_cert(store);
+    if (result == 1 && place) {
+        int64_t until = end_of(X509_STORE_CTX_get0_chain(store));
+        pthread_mutex_lock(&policy->lock);
+        memcpy(place->digest, digest, sizeof digest);
+        place->until = until;
+        pthread_mutex_unlock(&policy->lock);
+    }
+    return result;
+}
+
 int keep_ticket(SSL *ssl, SSL_SESSION *ticket) {
     struct copenssl_session *session = SSL_get_app_data(ssl);
     SSL_SESSION_free(session->ticket);
@@ -109,22 +191,13 @@ int keep_ticket(SSL *ssl, SSL_SESSION *ticket) {
 }
 
 int choose_protocol(
-    SSL *ssl, const unsigned char **chosen, unsigned char *count, const unsigned char *offered, unsigned int offered_count, void *argument) {
+    SSL *ssl, const unsigned char **chosen, unsigned char *count, const unsigned char *offered, unsigned int offered_count,
+    void *argument) {
     (void)ssl;
     const struct policy *policy = argument;
     int result = SSL_select_next_proto(
         (unsigned char **)chosen, count, policy->protocols, (unsigned int)policy->protocols_count, offered, offered_count);
     return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
-}
-
-SSL_TICKET_RETURN admit_ticket(
-    SSL *ssl, SSL_SESSION *ticket, const unsigned char *name, size_t name_count, SSL_TICKET_STATUS status, void *argument) {
-    (void)ssl, (void)name, (void)name_count, (void)argument;
-    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    // Who resumes shows no certificate: the one of the first time must still hold.
-    const X509 *peer = SSL_SESSION_get0_peer(ticket);
-    if (peer && has_expired(peer)) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 // MARK: Life

@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-static int add(struct copenssl_trust *trust, const X509_INFO *item, int *has_lists) {
+static int add(struct copenssl_trust *trust, const X509_INFO *item) {
     if (item->x509) {
         if (X509_STORE_add_cert(trust->store, item->x509) != 1) return COPENSSL_BAD_CERTIFICATE;
         if (!X509_up_ref(item->x509)) return COPENSSL_NO_MEMORY;
@@ -16,20 +16,19 @@ static int add(struct copenssl_trust *trust, const X509_INFO *item, int *has_lis
     }
     if (item->crl) {
         if (X509_STORE_add_crl(trust->store, item->crl) != 1) return COPENSSL_BAD_REVOCATION_LIST;
-        *has_lists = 1;
+        trust->has_lists = 1;
     }
     return COPENSSL_OK;
 }
 
 static int fill(struct copenssl_trust *trust, const STACK_OF(X509_INFO) * found) {
-    int has_lists = 0;
     for (int i = 0; i < sk_X509_INFO_num(found); i++) {
-        int problem = add(trust, sk_X509_INFO_value(found, i), &has_lists);
+        int problem = add(trust, sk_X509_INFO_value(found, i));
         if (problem != COPENSSL_OK) return problem;
     }
     // An authority that is listed is trusted, a root or not: whoever wrote the bundle meant it.
     X509_STORE_set_flags(trust->store, X509_V_FLAG_PARTIAL_CHAIN);
-    if (has_lists) X509_STORE_set_flags(trust->store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+    if (trust->has_lists) X509_STORE_set_flags(trust->store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
     return sk_X509_num(trust->certificates) > 0 ? COPENSSL_OK : COPENSSL_NO_CERTIFICATE;
 }
 

@@ -44,7 +44,7 @@ import ProxyConfig
         guard leaf.notAfter > now else {
             throw TLSConfigurationError(
                 source: chainPath, expected: "a certificate that is valid now",
-                found: "one that ended at \(timeText(leaf.notAfter)) (\(leaf.subject))")
+                found: "one that expired at \(timeText(leaf.notAfter)) (\(leaf.subject))")
         }
         identity += leaf.digest.utf8
     }

@@ -31,7 +31,7 @@ import COpenSSL
     }
 }
 
-/// Finds the trust that another context has parsed already: a bundle of a whole system takes half a megabyte and two milliseconds.
+/// Finds the trust that another context has parsed already: a bundle of a whole system (139 certificates) takes 0.8 MB and 20 ms.
 public final class TLSTrustCache {
     private struct Entry {
         weak var trust: TLSTrust?

@@ -29,7 +29,7 @@ enum {
     COPENSSL_REFUSED,              // Something else; see the text.
 };
 
-// 0 if OpenSSL could be started. Cheap after the first call; no configuration file is read.
+// 0 if OpenSSL could be started. Any thread may call it, any number of times. No configuration file is read.
 int copenssl_start(void);
 
 // TLS 1.2 and 1.3, no renegotiation, no compression, buffers only while in use. NULL without memory.
@@ -46,7 +46,7 @@ int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct cop
 // Adds a name of which one must stand in the other side's certificate: DNS or URI.
 int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count);
 
-// The protocols in order of preference, in wire form (RFC 7301 section 3.1). A server refuses who offers none of them, unless who offers none.
+// The protocols in order of preference, in wire form (RFC 7301 section 3.1). A server refuses who offers only others.
 int copenssl_context_set_protocols(SSL_CTX *context, int is_server, const uint8_t *protocols, size_t count);
 
 // What a session must be of to be resumed: up to 32 bytes.
