@@ -147,13 +147,16 @@ import Testing
             for round in 0..<count { link.exchange(kind: round % 5) }
         }
         rounds(2000)
-        let before = try residentBytes()
-        rounds(20_000)
-        let after = try residentBytes()
+        // Tests that run beside this one grow too, but not all the time; 200 bytes a stream would be seen in every batch.
+        var growth: [Int] = []
+        repeat {
+            let before = try residentBytes()
+            rounds(4000)
+            growth.append(try residentBytes() - before)
+        } while growth.count < 5 || (growth.min()! >= 800_000 && growth.count < 25)
         #expect(client.openStreams == 0 && server.openStreams == 0)
         #expect(client.failure == nil && server.failure == nil)
-        // Other tests may run beside this one. 200 bytes a stream would be seen.
-        #expect(after < before + 4_000_000, "\(before) bytes before, \(after) after")
+        #expect(growth.min()! < 800_000, "bytes for each 4,000 streams: \(growth)")
     }
 
     private func residentBytes() throws -> Int {
