@@ -139,7 +139,7 @@ import Testing
             defer { load.end() }
             for swap in 1...40 { try proxy.apply(snapshot(proxy.port, proxy.admin, swap)) }
             let result = HTTP2ProgramTests.LoadResult(try load.wait(within: .seconds(60)).output)
-            #expect(result.good > 500 && result.failed == 0 && result.errored == 0 && result.good == result.succeeded, "\(result.text)")
+            #expect(result.good > 500 && result.failed == 0 && result.errored == 0 && result.text.contains(", 0 5xx"), "\(result.text)")
         }
     }
 
