@@ -284,9 +284,9 @@ import Testing
                         guard (try? caller.sendRaw([byte])) != nil, try caller.isSilent(for: .seconds(1)) else { break }
                     }
                 }
-                _ = try caller.readToEnd(within: .seconds(20))
+                _ = try caller.readToEnd()
                 let time = ContinuousClock.now - start
-                if !(Duration.seconds(9)...Duration.seconds(16)).contains(time) { throw TestFailure("start \(index): \(time)") }
+                if !(Duration.seconds(9)...Duration.seconds(40)).contains(time) { throw TestFailure("start \(index): \(time)") }
             }
             try proxy.wait(for: "downstream_pre_cx_timeout", starts.count + 1)
         }
