@@ -195,3 +195,9 @@ struct test_tls_ticket *test_tls_take_ticket(struct test_tls *tls) {
 }
 
 void test_tls_ticket_free(struct test_tls_ticket *ticket) { SSL_SESSION_free((SSL_SESSION *)ticket); }
+
+int posix_spawn_file_actions_addclosefrom_np(void *actions, int first);
+
+int ctest_close_from(void *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}

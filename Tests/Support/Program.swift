@@ -1,3 +1,4 @@
+import CTestTLS
 import Foundation
 public import Glibc
 import Synchronization
@@ -36,7 +37,7 @@ public final class Program: @unchecked Sendable {
         unsafe posix_spawn_file_actions_addopen(&actions, 1, self.folder.file("output"), O_WRONLY | O_CREAT | O_APPEND, 0o600)
         unsafe posix_spawn_file_actions_addopen(&actions, 2, self.folder.file("errors"), O_WRONLY | O_CREAT | O_APPEND, 0o600)
         // What other tests have open at this moment is not the program's: some of them count its descriptors.
-        unsafe posix_spawn_file_actions_addclosefrom_np(&actions, 3)
+        unsafe ctest_close_from(&actions, 3)
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)
         defer { unsafe _ = posix_spawnattr_destroy(&attributes) }

@@ -58,4 +58,8 @@ int test_tls_peer_digest(const struct test_tls *tls, uint8_t digest[32]);
 struct test_tls_ticket *test_tls_take_ticket(struct test_tls *tls);
 void test_tls_ticket_free(struct test_tls_ticket *ticket);
 
+// Closes everything from descriptor `first` on in the program that is started; `actions` is a posix_spawn_file_actions_t. Swift's module
+// of glibc does not show the function.
+int ctest_close_from(void *actions, int first);
+
 #endif
