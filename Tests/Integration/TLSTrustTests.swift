@@ -168,6 +168,35 @@ import Testing
         }
     }
 
+    @Test("a ticket of one server name does not open the chain of another, which asks for a certificate")
+    func resumptionBetweenNames() throws {
+        let origin = try Origin.answering(ok())
+        try Integration.withProxy({ port, admin in
+            var snapshot = Config.http(listen: port, to: [origin.port], admin: admin).listening(certificates.downstream())
+            var closed = snapshot.listeners[0].filterChains[0]
+            closed.name = "closed"
+            closed.match.serverNames = ["closed.mesh.local"]
+            closed.tls = certificates.downstream(clients: [])
+            snapshot.listeners[0].filterChains.append(closed)
+            return snapshot
+        }) { (proxy) throws in
+            for version in [TLSSettings.Version.v12, .v13] {
+                var settings = certificates.caller()
+                settings.versions = version...version
+                let open = try RawConnection.tls(to: proxy.port, settings)
+                #expect(try open.exchange(Self.request).status == 200)
+                let ticket = try #require(open.tls?.ticket)
+                settings.serverName = "closed.mesh.local"
+                let other = settings
+                #expect(throws: TLSFailure.self) {
+                    try RawConnection.tls(to: proxy.port, other, resume: ticket).exchange(Self.request)
+                }
+                settings.pair = certificates.client
+                #expect(try RawConnection.tls(to: proxy.port, settings).exchange(Self.request).status == 200)
+            }
+        }
+    }
+
     // MARK: What a request says of its caller
 
     @Test("T2: x-forwarded-client-cert is what the certificate says, as Envoy writes it, and never what a caller writes")

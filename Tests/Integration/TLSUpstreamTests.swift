@@ -179,7 +179,52 @@ import Testing
         #expect(!origin.receivedText.contains("GET"))
     }
 
+    @Test("an endpoint that got plaintext while it might, gets none when the configuration begins to enforce TLS")
+    func enforcedFromNowOn() throws {
+        let origin = try Origin { connection in
+            while true {
+                let first = try connection.receive(within: .seconds(60))
+                guard !first.isEmpty else { return }
+                if first[0] == 22 { return try connection.send("no TLS here\r\n") }
+                connection.unread(first)
+                guard try connection.readRequest() != nil else { return }
+                try connection.send(ok("plaintext"))
+            }
+        }
+        try withProxy(to: [origin.port], certificates.upstream(isEnforced: false)) { (proxy) throws in
+            let caller = try proxy.connect()
+            #expect(try caller.exchange(Self.request).bodyText == "plaintext")
+            var snapshot = try proxy.written()
+            snapshot.clusters[0].tls?.isEnforced = true
+            try proxy.apply(snapshot)
+            for _ in 0..<3 { #expect(try caller.exchange(Self.request).status == 503) }
+        }
+    }
+
     // MARK: Health
+
+    @Test("an endpoint that resets while our half of the handshake is under way has failed once", arguments: [["http/1.1"], ["h2"]])
+    func resetInHandshake(protocols: [String]) throws {
+        let settings = certificates.endpoint(protocols: protocols)
+        let origin = try Origin { connection in
+            let end = try TLSEnd(.server, settings)
+            end.push(try connection.receive())
+            _ = try end.shakeHands()
+            try connection.send(end.pull())
+            // Its flight is read, and what answers it finds nobody.
+            connection.reset()
+        }
+        for kind in protocols == ["h2"] ? [UpstreamProtocol.http2, .auto] : [.http1, .auto] {
+            let tls = certificates.upstream(alpn: protocols)
+            try withProxy(to: [origin.port], tls, cluster: { $0.upstreamProtocol = kind }) { (proxy) throws in
+                for _ in 0..<10 { #expect(try proxy.exchange(Self.request).status == 503) }
+                try proxy.wait(for: "cluster.origin.upstream_cx_active", 0)
+                // Where the reset comes a moment later, the handshake is done.
+                let opened = try proxy.count("cluster.origin.ssl.handshake")
+                try proxy.wait(for: "cluster.origin.upstream_cx_connect_fail", 10 - opened)
+            }
+        }
+    }
 
     @Test("endpoints whose handshakes fail are ejected like those that refuse the connection")
     func ejection() throws {

@@ -87,7 +87,7 @@ public struct TLSFailure: Error, CustomStringConvertible {
     /// The connection ended without close_notify.
     public internal(set) var wasTruncated = false
 
-    init(_ role: Role, _ settings: TLSSettings, resume: TLSTicket?) throws {
+    public init(_ role: Role, _ settings: TLSSettings, resume: TLSTicket? = nil) throws {
         let protocols = settings.protocols.flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }
         func withOptional<Result>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> Result) -> Result {
             guard let text else { return body(nil) }
@@ -177,11 +177,11 @@ public struct TLSFailure: Error, CustomStringConvertible {
 
     // MARK: Bytes
 
-    func push(_ ciphertext: [UInt8]) {
+    public func push(_ ciphertext: [UInt8]) {
         unsafe test_tls_push(end, ciphertext, ciphertext.count)
     }
 
-    func pull() -> [UInt8] {
+    public func pull() -> [UInt8] {
         let count = unsafe test_tls_pending(end)
         guard count > 0 else { return [] }
         return unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
@@ -191,7 +191,7 @@ public struct TLSFailure: Error, CustomStringConvertible {
     }
 
     /// Whether it is done; `pull` has what is to be sent.
-    func shakeHands() throws -> Bool {
+    public func shakeHands() throws -> Bool {
         switch unsafe Int(test_tls_handshake(end)) {
         case TEST_TLS_DONE: return true
         case TEST_TLS_WANTS_INPUT: return false
