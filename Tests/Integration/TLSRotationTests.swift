@@ -184,9 +184,12 @@ import Testing
         try mounted.put(certificates.server)
         let origin = try Origin.answering(ok(), records: false)
         try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1).listening(mounted.downstream) }) { (proxy) throws in
-            func isLetIn(_ pair: TestCertificates.Pair) -> Bool {
-                (try? RawConnection.tls(to: proxy.port, certificates.caller(pair)).exchange(Self.request).status) == 200
+            func isLetIn(_ pair: TestCertificates.Pair, resume: TLSTicket? = nil) -> Bool {
+                (try? RawConnection.tls(to: proxy.port, certificates.caller(pair), resume: resume).exchange(Self.request).status) == 200
             }
+            let early = try RawConnection.tls(to: proxy.port, certificates.caller(certificates.client))
+            #expect(try early.exchange(Self.request).status == 200)
+            let ticket = try #require(early.tls?.ticket)
             #expect(isLetIn(certificates.client) && !isLetIn(certificates.strangerClient))
             let bundle = try certificates.all.bundle("both.pem", of: [certificates.mesh.certificate, certificates.stranger.certificate])
             try mounted.put(mounted.contents(bundle), "ca.crt")
@@ -194,6 +197,7 @@ import Testing
             #expect(isLetIn(certificates.client))
             try mounted.put(mounted.contents(certificates.stranger.certificate), "ca.crt")
             try eventually("the mesh is out") { !isLetIn(certificates.client) }
+            #expect(!isLetIn(certificates.client, resume: ticket), "not by what he was given before either")
             #expect(isLetIn(certificates.strangerClient))
         }
     }
