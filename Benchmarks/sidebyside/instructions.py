@@ -21,8 +21,9 @@ from .peers import REPOSITORY, Peer, PeerError, Place
 from .processes import Processes
 from .scenarios import SCENARIOS, Scenario
 
-#: Each of h2load's streams has had some requests by then.
+#: Each of h2load's streams has had some requests by then. Handshakes are a hundred times slower, and alike from the second on.
 WARM_REQUESTS = 1024
+WARM_HANDSHAKES = 100
 
 
 def arguments() -> argparse.Namespace:
@@ -36,7 +37,7 @@ def arguments() -> argparse.Namespace:
         help="nginx,haproxy,nghttpx,outrigger (default: outrigger)",
     )  # fmt: skip
     parser.add_argument("--outrigger", metavar="PATH", help="outrigger-proxy (default .build/release/outrigger-proxy)")
-    parser.add_argument("--requests", type=positive(int), default=2000, help=f"counted after {WARM_REQUESTS} others (default 2000)")
+    parser.add_argument("--requests", type=positive(int), default=2000, help="counted after those that warm up (default 2000)")
     parser.add_argument("--top", type=positive(int), default=30, help="functions to show, by their own cost (default 30)")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="put the profiles there, for callgrind_annotate or KCachegrind")
     given = parser.parse_args()
@@ -105,8 +106,9 @@ def demangled(lines: str) -> str:
 
 
 def count(bench: Bench, scenario: Scenario, peer: Peer, requests: int, top: int, keep: Path | None) -> str:
-    less, roles = counted(bench, scenario, peer, WARM_REQUESTS, None)
-    more, _ = counted(bench, scenario, peer, WARM_REQUESTS + requests, keep)
+    warm = WARM_HANDSHAKES if scenario.churn else WARM_REQUESTS
+    less, roles = counted(bench, scenario, peer, warm, None)
+    more, _ = counted(bench, scenario, peer, warm + requests, keep)
     each = Counter({name: (cost - less[name]) / requests for name, cost in more.items()})
     lines = [f"{scenario.name}, {peer.name}: {sum(each.values()):,.0f} instructions per request"]
     if len(roles) > 1:
