@@ -185,12 +185,14 @@ extension Head {
         let start = bytes.count
         unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         let middle = bytes.count
-        var digits: UInt64 = number > 0 ? UInt64(number) : 0
-        repeat {
-            bytes.append(0x30 + UInt8(digits % 10))
-            digits /= 10
-        } while digits > 0
-        bytes[middle...].reverse()
+        let value: UInt64 = number > 0 ? UInt64(number) : 0
+        // From the first digit on: turning a slice round would copy the whole head.
+        var place: UInt64 = 1
+        while value / place > 9 { place *= 10 }
+        while place > 0 {
+            bytes.append(0x30 + UInt8(value / place % 10))
+            place /= 10
+        }
         fields.append(Field(name: start..<middle, value: middle..<bytes.count, known: known))
     }
 }
