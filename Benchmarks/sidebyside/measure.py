@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ Counter = Callable[[list[int], Path], tuple[list[str], Callable[[str], int]]]
 DIRECT = "direct"
 
 #: Enough for the memory of a TLS connection, which is tens of kilobytes.
-TLS_IDLE_CONNECTIONS = 2000
+TLS_IDLE_CONNECTIONS = 1000
 
 #: How long a proxy may take until it answers.
 START_LIMIT = 20
@@ -139,13 +140,15 @@ class Bench:
         else:
             running.places = [self.place(scenario, peer, Role.ALONE, slice(0, 2), origin)]
         running.port = running.places[-1].port
+        deadline = time.monotonic() + START_LIMIT * (10 if wrapper else 1)
         if scenario.kind == "start":
             running.milliseconds = self.first_byte(running, scenario, peer)
         else:
             for place in running.places:
                 command = [*(wrapper(place) if wrapper else []), *peer.command(place)]
                 running.processes.append(self.processes.start(command, self.proxy_cpu, log=place.directory / "log"))
-        deadline = time.monotonic() + START_LIMIT * (10 if wrapper else 1)
+                # Who checks its endpoints finds the other sidecar there, and need not wait for the next check.
+                wait_until_listening(place.port, deadline, running.processes[-1])
         while True:
             try:
                 verify(running.port, scenario, self.certificates, self.directory)
@@ -258,6 +261,15 @@ class Bench:
             if not report.exists():
                 raise MeasureError(f"{command[0]}: {tail(directory / 'counter.log')}")
             return total(report.read_text()) / result.completed
+
+
+def wait_until_listening(port: int, deadline: float, process: subprocess.Popen[str]) -> None:
+    """Or until it has ended, or is late: the check that follows says what is wrong."""
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
 
 
 def perf_counter(pids: list[int], report: Path) -> tuple[list[str], Callable[[str], int]]:
