@@ -137,6 +137,9 @@ import Testing
         server.receive(([.headers(1, post([("content-length", "3")]), end: false)] + frames(1)).flatMap(\.bytes))
         #expect(server.lines == [], "\(name)")
         #expect(server.session.openStreams == 0, "\(name)")
+        // The ranges that were taken back mean nothing any more: the next bytes are read as ever.
+        server.receive(.headers(3, get("/3")))
+        #expect(server.lines == ["head 3 GET http://a/3 fin"], "\(name)")
     }
 
     @Test("resets that the owner wants are not the peer's fault")

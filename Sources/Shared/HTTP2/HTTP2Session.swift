@@ -182,9 +182,10 @@ internal import HTTP
 
     /// Forgets the events, keeps their memory.
     public func removeEvents() {
+        // Also where a reset in the same bytes has taken every event back.
+        eventsHaveRanges = false
         if !events.isEmpty {
             events.removeAll(keepingCapacity: true)
-            eventsHaveRanges = false
             batch &+= 1
         }
         if !departed.isEmpty { recycle() }
