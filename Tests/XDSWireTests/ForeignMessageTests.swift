@@ -460,7 +460,7 @@ import Testing
     @Test("requests and responses decode to themselves")
     func discovery() throws {
         let request = DiscoveryRequest(
-            versionInfo: "v", node: Node(mesh: "m", role: .virtualGateway, name: "n"), resourceNames: ["a", ""], typeURL: "t",
+            versionInfo: "v", node: ClientNode(Node(mesh: "m", role: .virtualGateway, name: "n")), resourceNames: ["a", ""], typeURL: "t",
             responseNonce: "n",
             errorDetail: RPCStatus(code: 3, message: "bad"))
         #expect(try DiscoveryRequest(decoding: request.encoded()) == request)

@@ -26,6 +26,7 @@ struct RandomSnapshot {
             loadAssignments: clusters.compactMap { cluster in
                 if case .eds(let name) = cluster.discovery { assignment(name, allowsNames: false) } else { nil }
             })
+        if coin() { snapshot.secrets = list(0...3) { $0.secret() } }
         for index in snapshot.listeners.indices { snapshot.listeners[index].address.port = Port(1000 + index) }
         return snapshot
     }
@@ -146,6 +147,16 @@ struct RandomSnapshot {
     }
 
     // MARK: TLS
+
+    private mutating func secret() -> Secret {
+        let pem = Array("-----BEGIN CERTIFICATE-----\n\(below(1000))\n".utf8)
+        return Secret(
+            name: name("secret"),
+            content: pick([
+                .certificate(chain: pem, privateKey: [0, 255, UInt8(below(256))]),
+                .trust(authorities: pem, subjectAlternativeNames: list(0...2) { $0.pick(["a.b.c", "spiffe://mesh/ns/x", "10.0.0.1"]) }),
+            ]))
+    }
 
     private mutating func certificate() -> CertificateSource {
         pick([

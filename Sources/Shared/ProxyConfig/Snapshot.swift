@@ -12,11 +12,13 @@ public struct Snapshot: Hashable, Sendable {
     public var clusters: [Cluster]
     /// Endpoints of the clusters whose discovery is `.eds`.
     public var loadAssignments: [ClusterLoadAssignment]
+    /// What listeners and clusters name as `.sds`. One that is not here closes what needs it; the rest serves.
+    public var secrets: [Secret]
 
     public init(
         node: Node, process: ProcessSettings = ProcessSettings(), listeners: [Listener] = [],
         routeConfigurations: [RouteConfiguration] = [],
-        clusters: [Cluster] = [], loadAssignments: [ClusterLoadAssignment] = []
+        clusters: [Cluster] = [], loadAssignments: [ClusterLoadAssignment] = [], secrets: [Secret] = []
     ) {
         self.node = node
         self.process = process
@@ -24,6 +26,7 @@ public struct Snapshot: Hashable, Sendable {
         self.routeConfigurations = routeConfigurations
         self.clusters = clusters
         self.loadAssignments = loadAssignments
+        self.secrets = secrets
     }
 }
 

@@ -111,6 +111,14 @@ extension MessageReader<DataSourceField> {
         return string(chosen(.inline_bytes, .inline_string) ?? .inline_string)
     }
 
+    /// The bytes of an inline source, which must not be empty.
+    func requiredInlineBytes() -> [UInt8]? {
+        refuse(.filename, .environment_variable)
+        let content = bytes(chosen(.inline_bytes, .inline_string) ?? .inline_bytes) ?? []
+        if content.isEmpty { fail(.inline_bytes, expected: "a value", found: "nothing") }
+        return content.isEmpty ? nil : Array(content)
+    }
+
     func requiredFilename() -> String {
         refuse(.inline_bytes, .inline_string, .environment_variable)
         return requiredString(.filename)

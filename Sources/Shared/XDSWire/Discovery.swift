@@ -1,5 +1,5 @@
 import Base
-public import ProxyConfig
+import ProxyConfig
 
 /// google.rpc.Status.
 public struct RPCStatus: Hashable, Sendable {
@@ -32,14 +32,14 @@ public struct AnyMessage: Hashable, Sendable {
 public struct DiscoveryRequest: Hashable, Sendable {
     public var versionInfo: String
     /// In the first request of a stream only.
-    public var node: Node?
+    public var node: ClientNode?
     public var resourceNames: [String]
     public var typeURL: String
     public var responseNonce: String
     public var errorDetail: RPCStatus?
 
     public init(
-        versionInfo: String = "", node: Node? = nil, resourceNames: [String] = [], typeURL: String, responseNonce: String = "",
+        versionInfo: String = "", node: ClientNode? = nil, resourceNames: [String] = [], typeURL: String, responseNonce: String = "",
         errorDetail: RPCStatus? = nil
     ) {
         self.versionInfo = versionInfo
@@ -179,7 +179,7 @@ extension DiscoveryRequest: WireMessage {
 
     static func read(_ message: MessageReader<Fields>) -> DiscoveryRequest? {
         DiscoveryRequest(
-            versionInfo: message.string(.version_info), node: message.message(.node, Node.self),
+            versionInfo: message.string(.version_info), node: message.message(.node, ClientNode.self),
             resourceNames: message.strings(.resource_names), typeURL: message.string(.type_url),
             responseNonce: message.string(.response_nonce),
             errorDetail: message.message(.error_detail, RPCStatus.self))

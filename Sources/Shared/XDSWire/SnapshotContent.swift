@@ -23,10 +23,11 @@ struct SnapshotContent {
 }
 
 extension Snapshot {
-    /// One response for each type of resource, in the order in which they are pushed.
+    /// One response for each type of resource, in the order in which they are pushed; for secrets only where there are any.
     public func discoveryResponses() -> [DiscoveryResponse] {
-        ResourceType.allCases.map { type in
+        ResourceType.allCases.compactMap { type in
             switch type {
+            case .secret: secrets.isEmpty ? nil : DiscoveryResponse(secrets)
             case .cluster: DiscoveryResponse(clusters)
             case .clusterLoadAssignment: DiscoveryResponse(loadAssignments)
             case .listener: DiscoveryResponse(listeners)
@@ -39,16 +40,28 @@ extension Snapshot {
     ///
     /// - Throws: the errors of all resources; if there are none, every reference to a resource that is not there.
     public init(node: Node, process: ProcessSettings = ProcessSettings(), responses: [DiscoveryResponse]) throws(WireErrors) {
-        self.init(node: node, process: process)
+        var resources: [DecodedResource] = []
         var errors: [WireError] = []
         for response in responses {
             do throws(WireErrors) {
-                for resource in try response.decodeResources() { add(resource) }
+                resources += try response.decodeResources()
             } catch {
                 errors += error.errors
             }
         }
-        if errors.isEmpty { errors = referenceErrors() }
+        if !errors.isEmpty { throw WireErrors(errors) }
+        try self.init(node: node, process: process, resources: resources)
+    }
+
+    /// Puts a snapshot together from resources that came one by one, in any order.
+    ///
+    /// - Throws: every reference to a resource that is not there, every name that stands twice, every listener on the address of another.
+    public init(
+        node: Node, process: ProcessSettings = ProcessSettings(), resources: some Sequence<DecodedResource>
+    ) throws(WireErrors) {
+        self.init(node: node, process: process)
+        for resource in resources { add(resource) }
+        let errors = referenceErrors()
         if !errors.isEmpty { throw WireErrors(errors) }
     }
 
@@ -60,10 +73,13 @@ extension Snapshot {
         case .routeConfiguration(let routes): routeConfigurations.append(routes)
         case .cluster(let cluster): clusters.append(cluster)
         case .loadAssignment(let assignment): loadAssignments.append(assignment)
+        case .secret(let secret): secrets.append(secret)
         }
     }
 
     /// Every reference between resources that leads nowhere, every name that stands twice, and every listener on the address of another.
+    ///
+    /// A secret that is not there is no error: what needs it stays closed and says so, as in Envoy, and the rest can serve.
     func referenceErrors() -> [WireError] {
         let routes = Set(routeConfigurations.map(\.name))
         let clusterNames = Set(clusters.map(\.name))
@@ -97,6 +113,7 @@ extension Snapshot {
         checkNames(.routeConfiguration, routeConfigurations.map(\.name))
         checkNames(.cluster, clusters.map(\.name))
         checkNames(.clusterLoadAssignment, loadAssignments.map(\.clusterName), "cluster_name")
+        checkNames(.secret, secrets.map(\.name))
         for listener in listeners {
             let resource = "Listener/\(listener.name)"
             if listener.address.port != 0, !addresses.insert(listener.address).inserted {

@@ -171,7 +171,7 @@ extension MessageWriter {
 }
 
 extension MessageWriter<ValidationContextField> {
-    fileprivate mutating func subjects(_ names: [String]) {
+    mutating func subjects(_ names: [String]) {
         for name in names {
             message(.match_typed_subject_alt_names, SubjectAltNameMatcherField.self) {
                 // DNS 2, URI 3, IP_ADDRESS 4: Envoy refuses a matcher of no type, and the spelling tells them apart.
@@ -249,7 +249,7 @@ extension MessageReader<SDSSecretConfigField> {
 extension MessageReader<ValidationContextField> {
     /// The names one of which must stand in the certificate. Every other check that we could not make is refused: to leave out a
     /// check is to trust more than was asked.
-    fileprivate func subjects() -> [String] {
+    func subjects() -> [String] {
         refuse(
             .verify_certificate_hash, .verify_certificate_spki, .require_signed_certificate_timestamp, .crl, .custom_validator_config,
             .ca_certificate_provider_instance, .max_verify_depth, .system_root_certs)

@@ -42,6 +42,10 @@ struct MessageWriter<Field: WireField> {
         if !value.isEmpty { output.bytes(field.rawValue, value) }
     }
 
+    mutating func chosenBytes(_ field: Field, _ value: [UInt8]) {
+        output.bytes(field.rawValue, value)
+    }
+
     mutating func number(_ field: Field, _ value: some BinaryInteger) {
         if value != 0 { output.varint(field.rawValue, UInt64(truncatingIfNeeded: value)) }
     }
@@ -422,6 +426,7 @@ enum AnyType: String {
     case stdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
     case stderrAccessLog = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
     case downstreamTLS = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    case secret = "envoy.extensions.transport_sockets.tls.v3.Secret"
     case upstreamTLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     case rawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
     case httpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

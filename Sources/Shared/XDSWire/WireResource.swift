@@ -10,6 +10,7 @@ public import ProxyConfig
 /// The kinds of resources that xDS delivers.
 public enum ResourceType: String, Hashable, Sendable, CaseIterable {
     // In the order in which they are pushed: what is pointed to comes before what points to it.
+    case secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
     case cluster = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     case clusterLoadAssignment = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     case listener = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -53,6 +54,12 @@ extension ClusterLoadAssignment: WireResource {
     public func encoded() -> [UInt8] { wireBytes(self) }
 }
 
+extension Secret: WireResource {
+    public static var resourceType: ResourceType { .secret }
+    public var resourceName: String { name }
+    public func encoded() -> [UInt8] { wireBytes(self) }
+}
+
 func wireBytes(_ message: some WireMessage) -> [UInt8] {
     func bytes<Message: WireMessage>(_ message: Message) -> [UInt8] {
         var writer = MessageWriter<Message.Fields>()
@@ -69,6 +76,7 @@ public enum DecodedResource: Hashable, Sendable {
     case routeConfiguration(RouteConfiguration)
     case cluster(Cluster)
     case loadAssignment(ClusterLoadAssignment)
+    case secret(Secret)
 
     /// - Throws: every error of the resource.
     public init(_ type: ResourceType, _ bytes: [UInt8]) throws(WireErrors) {
@@ -88,6 +96,8 @@ public enum DecodedResource: Hashable, Sendable {
             assignment.requireAddresses(FieldPath(), context)
             try context.throwErrors("\(type.name)/\(assignment.clusterName)")
             self = .loadAssignment(assignment)
+        case .secret:
+            self = .secret(try decodeMessage(Secret.self, bytes[...], type.name) { $0.string(.name) }.value)
         }
     }
 
@@ -97,6 +107,7 @@ public enum DecodedResource: Hashable, Sendable {
         case .routeConfiguration: .routeConfiguration
         case .cluster: .cluster
         case .loadAssignment: .clusterLoadAssignment
+        case .secret: .secret
         }
     }
 
@@ -106,6 +117,7 @@ public enum DecodedResource: Hashable, Sendable {
         case .routeConfiguration(let routes): routes.name
         case .cluster(let cluster): cluster.name
         case .loadAssignment(let assignment): assignment.clusterName
+        case .secret(let secret): secret.name
         }
     }
 }
