@@ -68,6 +68,7 @@ let package = Package(
         dataPlane("Resilience", ["ProxyConfig", "Base"]),
         dataPlane("Telemetry", ["HTTP", "ProxyConfig", "Base"]),
         dataPlane("Resolver", ["CCares", "Reactor", "Base"]),
+        dataPlane("XDSClient", ["XDSWire", "ProxyConfig", "Base"]),
         dataPlane(
             "Proxy",
             [
@@ -109,6 +110,7 @@ let package = Package(
             "AdminTests",
             ["Proxy", "HTTP", "Reactor", "Resilience", "Telemetry", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
+        tests("XDSClientTests", ["XDSClient", "XDSWire", "ProxyConfig", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],

@@ -17,6 +17,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("Routing", "DataPlane", ["HTTP", "ProxyConfig", "Base"]),
     ("Balancing", "DataPlane", ["ProxyConfig", "Base"]),
     ("Resilience", "DataPlane", ["ProxyConfig", "Base", "Synchronization"]),
+    ("XDSClient", "DataPlane", ["XDSWire", "ProxyConfig", "Base"]),
     // Counts and writes logs.
     ("Telemetry", "DataPlane", ["HTTP", "ProxyConfig", "Base", "Glibc", "Synchronization"]),
     ("Resolver", "DataPlane", ["CCares", "Reactor", "Base", "Glibc", "Synchronization"]),
