@@ -78,7 +78,7 @@ import Testing
                   fastcgi_temp_path \(folder.path); uwsgi_temp_path \(folder.path); scgi_temp_path \(folder.path);
                   server { listen 127.0.0.1:\(port); location / { return 200 "\(port)"; } } }
                 """.utf8))
-        let program = try Program("/usr/sbin/nginx", ["-c", folder.file("nginx-\(port).conf"), "-p", folder.path])
+        let program = try Program("/usr/sbin/nginx", ["-c", folder.file("nginx-\(port).conf"), "-p", folder.path], in: folder)
         try eventually("nginx accepts; it said \(program.errors)") { (try? RawConnection(to: port)) != nil }
         return program
     }

@@ -91,7 +91,9 @@ import Testing
         try Pairing(downstream: .http2, upstream: upstream).withProxy(to: [port]) { (proxy) throws in
             let url = "http://127.0.0.1:\(proxy.port)/"
             let result = LoadResult(try Program.run("h2load", ["-n20000", "-c16", "-m32", url], within: .seconds(120)).output)
-            #expect(result.succeeded == 20000 && result.good == 20000 && result.failed == 0 && result.errored == 0, "\(result.text)")
+            #expect(
+                result.succeeded == 20000 && result.good == 20000 && result.failed == 0 && result.errored == 0,
+                "\(result.text)\n\(nginx.errors)")
             let connections = try proxy.stat(#"envoy_cluster_upstream_cx_total{envoy_cluster_name="origin"}"#)
             // HTTP/2: a few for each worker carry all streams.
             if upstream == .http2 { #expect(connections <= 16, "\(connections) connections") }

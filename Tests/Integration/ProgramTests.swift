@@ -19,7 +19,7 @@ import Testing
                   fastcgi_temp_path \(folder.path); uwsgi_temp_path \(folder.path); scgi_temp_path \(folder.path);
                   server { listen 127.0.0.1:\(port); root \(folder.file("www")); \(locations) } }
                 """.utf8))
-        let nginx = try Program("/usr/sbin/nginx", ["-c", folder.file("nginx.conf"), "-p", folder.path])
+        let nginx = try Program("/usr/sbin/nginx", ["-c", folder.file("nginx.conf"), "-p", folder.path], in: folder)
         defer { nginx.end() }
         try eventually("nginx accepts; it said \(nginx.errors)") { (try? RawConnection(to: port)) != nil }
         try withProxy({ Config.http(listen: $0, to: [port], admin: $1) }) { (proxy) throws in try body(proxy, folder) }

@@ -69,16 +69,22 @@ enum Fixture {
         return result.resources
     }
 
-    static func compile(_ documents: [String], node: String = "calls", mesh: String = Fixture.mesh) throws -> CompiledNode {
-        try compile(load(documents, mesh: mesh), .virtualNode(ResourceKey(kind: .virtualNode, namespace: "default", name: node)))
+    static func compile(
+        _ documents: [String], node: String = "calls", mesh: String = Fixture.mesh, options: CompileOptions = CompileOptions()
+    ) throws -> CompiledNode {
+        try compile(load(documents, mesh: mesh), .virtualNode(key(node)), options)
     }
+
+    static func key(_ node: String) -> ResourceKey { ResourceKey(kind: .virtualNode, namespace: "default", name: node) }
 
     static func compile(_ documents: [String], gateway: String) throws -> CompiledNode {
         try compile(load(documents), .virtualGateway(ResourceKey(kind: .virtualGateway, namespace: "default", name: gateway)))
     }
 
-    static func compile(_ resources: MeshResources, _ subject: MeshCompiler.Subject) throws -> CompiledNode {
-        try MeshCompiler.compile(resources, for: subject).get()
+    static func compile(
+        _ resources: MeshResources, _ subject: MeshCompiler.Subject, _ options: CompileOptions = CompileOptions()
+    ) throws -> CompiledNode {
+        try MeshCompiler.compile(resources, for: subject, options: options).get()
     }
 
     /// The errors of a node that cannot be compiled.

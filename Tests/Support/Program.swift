@@ -11,6 +11,7 @@ public final class Program: @unchecked Sendable {
     public let pid: pid_t
     public let name: String
     private let folder: TemporaryFolder
+    private let kept: TemporaryFolder?
     private let lock = NSLock()
     private var status: Int32?
 
@@ -27,8 +28,12 @@ public final class Program: @unchecked Sendable {
     /// - Parameters:
     ///   - command: the path or name, found in PATH.
     ///   - environment: added to ours.
-    public init(_ command: String, _ arguments: [String] = [], environment: [String: String] = [:]) throws {
+    ///   - folder: stays as long as the program does.
+    public init(
+        _ command: String, _ arguments: [String] = [], environment: [String: String] = [:], in folder: TemporaryFolder? = nil
+    ) throws {
         name = command
+        kept = folder
         self.folder = try TemporaryFolder()
         var actions = unsafe posix_spawn_file_actions_t()
         unsafe posix_spawn_file_actions_init(&actions)

@@ -10,14 +10,18 @@ struct Compilation {
     /// The node or gateway that the snapshot is for.
     let subject: ResourceKey
     let sidecar: Sidecar?
+    let options: CompileOptions
 
     private(set) var clusters: [String: Cluster] = [:]
     private(set) var loadAssignments: [String: ClusterLoadAssignment] = [:]
+    private(set) var endpointSources: [String: EndpointSource] = [:]
+    private(set) var inboundAddresses: [Port: SocketAddress] = [:]
     private(set) var notes: Set<Note> = []
     private(set) var errors: [CompileError] = []
 
-    init(resources: MeshResources, mesh: Mesh, subject: ResourceKey) {
+    init(resources: MeshResources, mesh: Mesh, subject: ResourceKey, options: CompileOptions) {
         self.resources = resources
+        self.options = options
         self.mesh = mesh
         self.subject = subject
         sidecar = resources.sidecars.first { sidecar in
@@ -59,6 +63,19 @@ struct Compilation {
         clusters[cluster.name] = cluster
         if let assignment { loadAssignments[cluster.name] = assignment }
     }
+
+    mutating func add(_ source: EndpointSource, of assignment: String) {
+        endpointSources[assignment] = source
+    }
+
+    mutating func setInbound(_ port: Port, _ address: SocketAddress) {
+        inboundAddresses[port] = address
+    }
+
+    /// Where all callers may come from, if nobody says where.
+    var anyAddress: IPAddress { options.hostAddress ?? .anyV4 }
+    /// Where only the application beside the proxy may come from, if nobody says where.
+    var localAddress: IPAddress { options.hostAddress ?? .loopbackV4 }
 
     mutating func updateCluster(_ name: String, _ change: (inout Cluster) -> Void) {
         guard var cluster = clusters[name] else { return }
@@ -118,10 +135,11 @@ struct Compilation {
     }
 
     private mutating func processSettings() -> ProcessSettings {
-        if sidecar?.adminAddress == nil { assume("process.admin_address", "\(Defaults.adminAddress)", Defaults.appMesh) }
+        let adminAddress = SocketAddress(localAddress, Defaults.adminPort)
+        if sidecar?.adminAddress == nil { assume("process.admin_address", "\(adminAddress)", Defaults.appMesh) }
         if sidecar?.drainTime == nil { assume("process.drain_time", "20s", Defaults.appMesh) }
         return ProcessSettings(
-            adminAddress: sidecar?.adminAddress ?? Defaults.adminAddress, workers: sidecar?.workers,
+            adminAddress: sidecar?.adminAddress ?? adminAddress, workers: sidecar?.workers,
             drainTime: sidecar?.drainTime ?? Defaults.drainTime, exposeReplyDetails: sidecar?.exposeReplyDetails ?? false,
             outlierEventLogPath: sidecar?.outlierEventLogPath)
     }

@@ -13,8 +13,8 @@ enum Defaults {
     static let connectTimeoutToApp = Duration.milliseconds(250)
     /// Where no interception tells the proxy what a connection was for, an address does.
     static let inboundPort: Port = 15000
-    static let outboundAddress = SocketAddress(.loopbackV4, 15001)
-    static let adminAddress = SocketAddress(.loopbackV4, 9901)
+    static let outboundPort: Port = 15001
+    static let adminPort: Port = 9901
     static let drainTime = Duration.seconds(20)
     /// Inside of the mesh a connection carries the calls of a whole sidecar: a client with a thousand streams open needs no second one.
     /// Strangers at a gateway get `HTTP2Options`' own 100.

@@ -97,6 +97,11 @@ extension Compilation {
 
     private mutating func discovery(_ node: VirtualNode, _ mapping: PortMapping, _ cluster: String) -> (Discovery, ClusterLoadAssignment?) {
         let fixed = fixedEndpoints(node, mapping)
+        if options.registeredNodes.contains(node.key) {
+            add(EndpointSource(node: node.key, port: mapping.port), of: cluster)
+            assume("clusters[\(cluster)].type", "EDS", "\(Defaults.outrigger): its proxies have registered")
+            return (.eds(serviceName: cluster), ClusterLoadAssignment(clusterName: cluster, localities: fixed))
+        }
         switch node.serviceDiscovery {
         case .dns(let dns):
             return byName(dns.hostname, dns.ipPreference ?? mesh.ipPreference, .v6Preferred, fixed, mapping, cluster)

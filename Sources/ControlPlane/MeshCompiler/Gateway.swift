@@ -22,7 +22,7 @@ extension Compilation {
     private mutating func edgeListener(_ gateway: VirtualGateway, _ listener: VirtualGateway.Listener, _ routes: String) -> Listener {
         let mapping = listener.portMapping
         let given = sidecar?.inbound.first { $0.port == mapping.port }?.bind
-        let bind = given ?? SocketAddress(.anyV4, mapping.port)
+        let bind = given ?? SocketAddress(anyAddress, mapping.port)
         let name = Names.listener(.ingress, bind)
         if given == nil { assume("listeners[\(name)].address", "\(bind)", Defaults.appMesh) }
         let manager = HTTPConnectionManager(

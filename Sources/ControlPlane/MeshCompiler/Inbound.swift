@@ -24,7 +24,8 @@ extension Compilation {
     ) -> (Listener, RouteConfiguration?) {
         let place = sidecar?.inbound.first { $0.port == mapping.port }
         // 15001 is taken by the outbound side, as with App Mesh's interception.
-        let bind = place?.bind ?? SocketAddress(.anyV4, Defaults.inboundPort + Port(index == 0 ? 0 : index + 1))
+        let bind = place?.bind ?? SocketAddress(anyAddress, Defaults.inboundPort + Port(index == 0 ? 0 : index + 1))
+        setInbound(mapping.port, bind)
         let name = Names.listener(.ingress, bind)
         if place?.bind == nil { assume("listeners[\(name)].address", "\(bind)", "\(Defaults.outrigger) (Sidecar spec.inbound)") }
         let cluster = appCluster(node, listener, mapping, place)
@@ -75,7 +76,7 @@ extension Compilation {
         _ node: VirtualNode, _ listener: VirtualNode.Listener, _ mapping: PortMapping, _ place: Sidecar.Inbound?
     ) -> String {
         let name = Names.cluster(.ingress, mesh: mesh.meshName, node: node.meshName, mapping)
-        let app = place?.app ?? SocketAddress(.loopbackV4, mapping.port)
+        let app = place?.app ?? SocketAddress(localAddress, mapping.port)
         if place?.app == nil { assume("clusters[\(name)].endpoints[0].address", "\(app)", Defaults.appMesh) }
         assume("clusters[\(name)].connect_timeout", "0.250s", Defaults.appMesh)
         let endpoints = [LocalityEndpoints(endpoints: [Endpoint(host: .ip(app.ip), port: app.port)])]

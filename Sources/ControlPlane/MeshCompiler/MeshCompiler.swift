@@ -19,20 +19,23 @@ public enum MeshCompiler {
     }
 
     /// - Returns: the snapshot with what was assumed on the way, or every reason why there is none.
-    public static func compile(_ resources: MeshResources, for subject: Subject) -> Result<CompiledNode, CompileErrors> {
+    public static func compile(
+        _ resources: MeshResources, for subject: Subject, options: CompileOptions = CompileOptions()
+    ) -> Result<CompiledNode, CompileErrors> {
         let key = subject.key
         switch subject {
         case .virtualNode:
             guard let node = resources.virtualNodes[key] else { return .failure(.unknown(key)) }
-            return compile(resources, key, node.meta.namespace) { $0.compile(node) }
+            return compile(resources, key, node.meta.namespace, options) { $0.compile(node) }
         case .virtualGateway:
             guard let gateway = resources.virtualGateways[key] else { return .failure(.unknown(key)) }
-            return compile(resources, key, gateway.meta.namespace) { $0.compile(gateway) }
+            return compile(resources, key, gateway.meta.namespace, options) { $0.compile(gateway) }
         }
     }
 
     private static func compile(
-        _ resources: MeshResources, _ key: ResourceKey, _ namespace: String, _ body: (inout Compilation) -> Snapshot
+        _ resources: MeshResources, _ key: ResourceKey, _ namespace: String, _ options: CompileOptions,
+        _ body: (inout Compilation) -> Snapshot
     ) -> Result<CompiledNode, CompileErrors> {
         let mesh: Mesh
         switch resources.membership(ofNamespace: namespace) {
@@ -45,13 +48,16 @@ public enum MeshCompiler {
             let message = "found multiple matching meshes for namespace: \(namespace), expecting 1 but found \(found.count): \(names)"
             return .failure(.one(resources, key, message))
         }
-        var compilation = Compilation(resources: resources, mesh: mesh, subject: key)
+        var compilation = Compilation(resources: resources, mesh: mesh, subject: key, options: options)
         let snapshot = body(&compilation)
         compilation.checkAddresses(snapshot)
         compilation.checkLoops(snapshot)
         guard compilation.errors.isEmpty else { return .failure(CompileErrors(compilation.errors)) }
         let notes = compilation.notes.union(Honoured.warnings(for: snapshot))
-        return .success(CompiledNode(snapshot: snapshot, notes: notes.sorted()))
+        return .success(
+            CompiledNode(
+                snapshot: snapshot, notes: notes.sorted(), endpointSources: compilation.endpointSources,
+                inboundAddresses: compilation.inboundAddresses))
     }
 }
 
@@ -60,10 +66,19 @@ public struct CompiledNode: Hashable, Sendable {
     public var snapshot: Snapshot
     /// Sorted.
     public var notes: [Note]
+    /// By load assignment: the registered proxies that belong to it. Only with `CompileOptions.registeredNodes`.
+    public var endpointSources: [String: EndpointSource]
+    /// By port as the mesh knows it: where the proxy takes what is meant for its node. Empty for a gateway.
+    public var inboundAddresses: [Port: SocketAddress]
 
-    public init(snapshot: Snapshot, notes: [Note]) {
+    public init(
+        snapshot: Snapshot, notes: [Note], endpointSources: [String: EndpointSource] = [:],
+        inboundAddresses: [Port: SocketAddress] = [:]
+    ) {
         self.snapshot = snapshot
         self.notes = notes
+        self.endpointSources = endpointSources
+        self.inboundAddresses = inboundAddresses
     }
 
     public var warnings: [Note] { notes.filter { $0.kind == .warning } }

@@ -26,7 +26,7 @@ extension Compilation {
         // Services that lead nowhere still answer 404 instead of leaving the mesh.
         let hasHTTP = !http.isEmpty || backends.contains { $0.service.provider == nil } || isOpen || sidecar?.outboundHTTP != nil
         if hasHTTP {
-            let bind = sidecar?.outboundHTTP ?? Defaults.outboundAddress
+            let bind = sidecar?.outboundHTTP ?? SocketAddress(localAddress, Defaults.outboundPort)
             let name = Names.listener(.egress, bind)
             if sidecar?.outboundHTTP == nil {
                 assume("listeners[\(name)].address", "\(bind)", "\(Defaults.outrigger) (Sidecar spec.outbound.http.bind)")
@@ -181,7 +181,7 @@ extension Compilation {
         let given = sidecar?.outboundTCP.first { entry in
             entry.virtualService.key(.virtualService, from: sidecar!.meta) == service.key && (entry.port ?? mapping.port) == mapping.port
         }
-        let bind = given?.bind ?? SocketAddress(.loopbackV4, mapping.port)
+        let bind = given?.bind ?? SocketAddress(localAddress, mapping.port)
         let name = Names.listener(.egress, bind)
         if given == nil { assume("listeners[\(name)].address", "\(bind)", "\(Defaults.outrigger) (Sidecar spec.outbound.tcp)") }
         if planned.isIdleTimeoutAssumed {

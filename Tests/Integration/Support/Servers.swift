@@ -24,7 +24,8 @@ enum Servers {
                   fastcgi_temp_path \(folder.path); uwsgi_temp_path \(folder.path); scgi_temp_path \(folder.path);
                   server { listen 127.0.0.1:\(port)\(http2 ? " http2" : ""); location / { return 200 "ok\\n"; } } }
                 """.utf8))
-        return try started(try Program("/usr/sbin/nginx", ["-c", folder.file("nginx.conf"), "-p", folder.path]), port)
+        // It writes its pid after it has begun to listen.
+        return try started(try Program("/usr/sbin/nginx", ["-c", folder.file("nginx.conf"), "-p", folder.path], in: folder), port)
     }
 
     /// nghttpd, which serves the folder's files by HTTP/2.
@@ -63,6 +64,6 @@ enum Servers {
         let folder = try TemporaryFolder()
         let common = "global\n  maxconn 200\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
         try folder.replace("haproxy.cfg", with: Array((common + text + "\n").utf8))
-        return try started(try Program("/usr/sbin/haproxy", ["-db", "-f", folder.file("haproxy.cfg")]), port)
+        return try started(try Program("/usr/sbin/haproxy", ["-db", "-f", folder.file("haproxy.cfg")], in: folder), port)
     }
 }
