@@ -84,6 +84,7 @@ let package = Package(
         controlPlane("MeshModel", ["Base"]),
         controlPlane("MeshYAML", ["MeshModel", "Routing", "Base", .product(name: "Yams", package: "Yams")]),
         controlPlane("MeshCompiler", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+        controlPlane("ControlAPI"),
         .executableTarget(
             name: "outrigger",
             dependencies: [

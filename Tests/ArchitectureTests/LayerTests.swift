@@ -36,6 +36,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("MeshModel", "ControlPlane", ["Base"]),
     ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "Base", "Yams", "Foundation", "Glibc"]),
     ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+    ("ControlAPI", "ControlPlane", []),
     (
         "outrigger", "CLI",
         [
