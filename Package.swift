@@ -61,6 +61,9 @@ let package = Package(
         shared("ConfigText", ["ProxyConfig", "Base"]),
         shared("Reactor", ["CLinux", "Base"]),
         shared("Transport", ["COpenSSL", "ProxyConfig", "Base"]),
+        shared("HTTPTransport", ["HTTP2", "Transport", "Reactor", "Base"]),
+        shared("HTTPServer", ["HTTPTransport", "HTTP1", "HTTP2", "HTTP", "Transport", "Reactor", "Base"]),
+        shared("HTTPClient", ["HTTPTransport", "HTTP2", "HTTP", "Transport", "Reactor", "Base"]),
 
         // The data plane: decisions first, then what touches sockets, then what joins them.
         dataPlane("Routing", ["HTTP", "ProxyConfig", "Base"]),
@@ -102,6 +105,9 @@ let package = Package(
         tests("HTTP2Tests", ["HTTP2", "HTTP", "Base"]),
         tests("ReactorTests", ["Reactor", "Base"]),
         tests("TransportTests", ["Transport", "ProxyConfig", "Base"]),
+        tests(
+            "HTTPServerTests",
+            ["HTTPServer", "HTTPClient", "HTTP", "HTTP2", "Transport", "Reactor", "ProxyConfig", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"], exclude: ["check_with_xds_protos.py"]),
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),

@@ -12,6 +12,9 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("XDSWire", "Shared", ["ProxyConfig", "Base"]),
     ("Reactor", "Shared", ["CLinux", "Base", "Glibc", "Synchronization"]),
     ("Transport", "Shared", ["COpenSSL", "ProxyConfig", "Base", "Glibc", "Synchronization"]),
+    ("HTTPTransport", "Shared", ["HTTP2", "Transport", "Reactor", "Base"]),
+    ("HTTPServer", "Shared", ["HTTPTransport", "HTTP1", "HTTP2", "HTTP", "Transport", "Reactor", "Base"]),
+    ("HTTPClient", "Shared", ["HTTPTransport", "HTTP2", "HTTP", "Transport", "Reactor", "Base"]),
 
     // Decides; no I/O, no clock of its own.
     ("Routing", "DataPlane", ["HTTP", "ProxyConfig", "Base"]),

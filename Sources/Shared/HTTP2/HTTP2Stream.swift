@@ -28,6 +28,11 @@ public final class HTTP2Stream {
 
     /// Body bytes that were taken by `send` and are in no frame yet.
     public var queuedBytes: Int { queue.count }
+    /// Gives the memory of an empty queue back. For owners of many streams that are open for long and seldom send.
+    public func releaseQueue() {
+        if queue.isEmpty { queue.release() }
+    }
+
     public var isExtendedConnect: Bool { !protocolName.isEmpty }
 
     // What the session knows of it.
