@@ -40,6 +40,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
@@ -87,6 +88,10 @@ let package = Package(
         controlPlane("MeshModel", ["Base"]),
         controlPlane("MeshYAML", ["MeshModel", "Routing", "Base", .product(name: "Yams", package: "Yams")]),
         controlPlane("MeshCompiler", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+
+        // The control plane: the log of events, and what is folded from it.
+        controlPlane("EventStore", ["COpenSSL", .product(name: "GRDB", package: "GRDB.swift")]),
+        controlPlane("Projections", ["EventStore", "MeshYAML", "MeshModel", "Base"]),
         controlPlane("ControlAPI"),
         .executableTarget(
             name: "outrigger",

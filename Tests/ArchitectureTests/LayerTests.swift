@@ -39,6 +39,10 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("MeshModel", "ControlPlane", ["Base"]),
     ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "Base", "Yams", "Foundation", "Glibc"]),
     ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+
+    // The control plane.
+    ("EventStore", "ControlPlane", ["COpenSSL", "GRDB", "Foundation", "Glibc", "Synchronization"]),
+    ("Projections", "ControlPlane", ["EventStore", "MeshYAML", "MeshModel", "Base", "Foundation"]),
     ("ControlAPI", "ControlPlane", []),
     (
         "outrigger", "CLI",
@@ -52,10 +56,11 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
 /// Nothing on the Foundation-free side may need more than the C library and the standard library.
 private let system: Set<String> = ["Glibc", "Synchronization", "Swift"]
 
-/// A C library has one owner; no other module sees its types.
+/// A C library has one owner; no other module sees its types. Of OpenSSL, EventStore calls the digest and no more.
 private let owners = [
-    ("CLinux", "Sources/Shared/Reactor/"), ("CNghttp2", "Sources/Shared/HTTP2/"), ("COpenSSL", "Sources/Shared/Transport/"),
-    ("CCares", "Sources/DataPlane/Resolver/"), ("CSpawn", "Sources/CLI/outrigger/"),
+    ("CLinux", ["Sources/Shared/Reactor/"]), ("CNghttp2", ["Sources/Shared/HTTP2/"]),
+    ("COpenSSL", ["Sources/Shared/Transport/", "Sources/ControlPlane/EventStore/"]), ("CCares", ["Sources/DataPlane/Resolver/"]),
+    ("CSpawn", ["Sources/CLI/outrigger/"]),
 ]
 
 @Suite("Layers")
@@ -103,9 +108,9 @@ struct LayerTests {
     }
 
     @Test("a C library has one owner", arguments: owners)
-    func oneOwner(library: String, owner: String) throws {
+    func oneOwner(library: String, folders: [String]) throws {
         for found in try Repository.imports(in: "Sources") where found.module == library {
-            #expect(found.path.hasPrefix(owner), "\(found): only \(owner) sees \(library)")
+            #expect(folders.contains { found.path.hasPrefix($0) }, "\(found): only \(folders) see \(library)")
         }
     }
 

@@ -70,6 +70,11 @@ public struct ResourceTable<Value: MeshResource>: Hashable, Sendable, RandomAcce
         keys.insert(value.key, at: low)
     }
 
+    public mutating func remove(_ key: ResourceKey) {
+        guard byKey.removeValue(forKey: key) != nil else { return }
+        keys.remove(at: keys.firstIndex(of: key)!)
+    }
+
     public var startIndex: Int { 0 }
     public var endIndex: Int { keys.count }
     public subscript(position: Int) -> Value { byKey[keys[position]]! }
@@ -103,6 +108,36 @@ public struct MeshResources: Sendable {
         case .backendGroup(let resource): backendGroups.insert(resource)
         case .sidecar(let resource): sidecars.insert(resource)
         case .endpointSet(let resource): endpointSets.insert(resource)
+        }
+    }
+
+    /// Takes a resource out, with its places.
+    public mutating func remove(_ key: ResourceKey) {
+        places.remove(key)
+        switch key.kind {
+        case .mesh: meshes.remove(key)
+        case .virtualNode: virtualNodes.remove(key)
+        case .virtualService: virtualServices.remove(key)
+        case .virtualRouter: virtualRouters.remove(key)
+        case .virtualGateway: virtualGateways.remove(key)
+        case .gatewayRoute: gatewayRoutes.remove(key)
+        case .backendGroup: backendGroups.remove(key)
+        case .sidecar: sidecars.remove(key)
+        case .endpointSet: endpointSets.remove(key)
+        }
+    }
+
+    public subscript(key: ResourceKey) -> Resource? {
+        switch key.kind {
+        case .mesh: meshes[key].map { .mesh($0) }
+        case .virtualNode: virtualNodes[key].map { .virtualNode($0) }
+        case .virtualService: virtualServices[key].map { .virtualService($0) }
+        case .virtualRouter: virtualRouters[key].map { .virtualRouter($0) }
+        case .virtualGateway: virtualGateways[key].map { .virtualGateway($0) }
+        case .gatewayRoute: gatewayRoutes[key].map { .gatewayRoute($0) }
+        case .backendGroup: backendGroups[key].map { .backendGroup($0) }
+        case .sidecar: sidecars[key].map { .sidecar($0) }
+        case .endpointSet: endpointSets[key].map { .endpointSet($0) }
         }
     }
 

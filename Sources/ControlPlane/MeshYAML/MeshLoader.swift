@@ -80,7 +80,7 @@ public enum MeshLoader {
             var reader = ResourceReader(file: source.file, options: options)
             for document in stream.documents { reader.read(document) }
             diagnostics += stream.diagnostics + reader.diagnostics
-            for namespace in reader.namespaces {
+            for namespace in reader.namespaces.map(\.namespace) {
                 namespaces[namespace.name, default: Namespace(name: namespace.name)].labels.merge(namespace.labels) { $1 }
             }
             declared.formUnion(reader.declared)

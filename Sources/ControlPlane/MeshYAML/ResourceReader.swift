@@ -6,6 +6,21 @@ struct ResourceReader {
     struct Loaded {
         var resource: Resource
         var places: [FieldPath: SourceLocation]
+        var origin: Origin
+    }
+
+    struct LoadedNamespace {
+        var namespace: Namespace
+        var origin: Origin
+    }
+
+    /// What an object was read from.
+    struct Origin {
+        var node: YAMLNode
+        /// From 1.
+        var document: Int
+        /// Is it one of a List's items, and so not a document of its own?
+        var isItem: Bool
     }
 
     static let appMesh = "appmesh.k8s.aws/v1beta2"
@@ -20,7 +35,7 @@ struct ResourceReader {
     private(set) var declared: Set<ResourceKey> = []
     /// Was there a resource of ours whose name is not known?
     private(set) var hasUnnamed = false
-    private(set) var namespaces: [Namespace] = []
+    private(set) var namespaces: [LoadedNamespace] = []
     private(set) var diagnostics: [Diagnostic] = []
     /// Kinds of which one document without a name was seen.
     private var unnamed: Set<ResourceKind> = []
@@ -49,14 +64,15 @@ struct ResourceReader {
             log.add(.error, at: place.mark, FieldPath() / key, .mismatch(expected: "a string (required)", found: found))
             return
         }
-        if apiVersion == "v1", kind == "Namespace" { return readNamespace(node) }
+        let origin = Origin(node: node, document: document, isItem: depth > 0)
+        if apiVersion == "v1", kind == "Namespace" { return readNamespace(origin) }
         if apiVersion == "v1", kind == "List", case .sequence(let items)? = node["items"]?.content {
             guard depth < Self.maxLists else { return }
             for item in items { read(item, document: document, depth: depth + 1) }
             return
         }
         if let kind = self.kind(kind, apiVersion: apiVersion, of: node, log: log) {
-            readResource(kind, node, log: log)
+            readResource(kind, origin, log: log)
         }
     }
 
@@ -88,15 +104,15 @@ struct ResourceReader {
     }
 
     /// Only labels matter, and nothing of it is an error: it is Kubernetes' to check.
-    private mutating func readNamespace(_ node: YAMLNode) {
-        guard let metadata = node["metadata"], let name = metadata["name"]?.text, !name.isEmpty else { return }
+    private mutating func readNamespace(_ origin: Origin) {
+        guard let metadata = origin.node["metadata"], let name = metadata["name"]?.text, !name.isEmpty else { return }
         var labels: [String: String] = [:]
         for entry in metadata["labels"]?.entries ?? [] { labels[entry.key] = entry.value.text }
-        namespaces.append(Namespace(name: name, labels: labels))
+        namespaces.append(LoadedNamespace(namespace: Namespace(name: name, labels: labels), origin: origin))
     }
 
-    private mutating func readResource(_ kind: ResourceKind, _ node: YAMLNode, log: ReadingLog) {
-        let root = Field(node, at: FieldPath(), log: log)
+    private mutating func readResource(_ kind: ResourceKind, _ origin: Origin, log: ReadingLog) {
+        let root = Field(origin.node, at: FieldPath(), log: log)
         log.resource = kind.rawValue
         guard let object = ObjectReader(root) else { return }
         _ = object.required("apiVersion", .string())
@@ -109,7 +125,7 @@ struct ResourceReader {
         let key = ResourceKey(kind: kind, namespace: meta.namespace, name: meta.name)
         declared.insert(key)
         let resource = readSpec(kind, meta, object)
-        if let resource, !log.hasErrors { loaded.append(Loaded(resource: resource, places: log.places)) }
+        if let resource, !log.hasErrors { loaded.append(Loaded(resource: resource, places: log.places, origin: origin)) }
     }
 
     private func readSpec(_ kind: ResourceKind, _ meta: ResourceMeta, _ object: ObjectReader) -> Resource? {
