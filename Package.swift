@@ -93,6 +93,7 @@ let package = Package(
         controlPlane("EventStore", ["COpenSSL", .product(name: "GRDB", package: "GRDB.swift")]),
         controlPlane("Projections", ["EventStore", "MeshYAML", "MeshModel", "Base"]),
         controlPlane("ControlAPI"),
+        controlPlane("Rollout", ["Base"]),
         .executableTarget(
             name: "outrigger",
             dependencies: [
@@ -134,6 +135,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "ProxyConfig", "Base"]),
+        tests("RolloutTests", ["Rollout", "Base"]),
         tests("ArchitectureTests", []),
         tests("Integration", ["XDSWire", "ProxyConfig", "Base"], exclude: ["Peers"]),
     ],

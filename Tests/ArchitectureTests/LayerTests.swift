@@ -44,6 +44,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("EventStore", "ControlPlane", ["COpenSSL", "GRDB", "Foundation", "Glibc", "Synchronization"]),
     ("Projections", "ControlPlane", ["EventStore", "MeshYAML", "MeshModel", "Base", "Foundation"]),
     ("ControlAPI", "ControlPlane", []),
+    ("Rollout", "ControlPlane", ["Base"]),
     (
         "outrigger", "CLI",
         [
