@@ -93,6 +93,7 @@ let package = Package(
         controlPlane("EventStore", ["COpenSSL", .product(name: "GRDB", package: "GRDB.swift")]),
         controlPlane("Projections", ["EventStore", "MeshYAML", "MeshModel", "Base"]),
         controlPlane("ControlAPI"),
+        controlPlane("Explain", ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]),
         controlPlane("Rollout", ["Base"]),
         .executableTarget(
             name: "outrigger",
@@ -128,6 +129,7 @@ let package = Package(
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],
             exclude: ["Golden"]),
+        tests("ExplainTests", ["Explain", "ControlAPI", "MeshCompiler", "MeshYAML", "MeshModel", "ProxyConfig", "Routing", "HTTP", "Base"]),
         tests(
             "OutriggerTests",
             [

@@ -44,6 +44,10 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("EventStore", "ControlPlane", ["COpenSSL", "GRDB", "Foundation", "Glibc", "Synchronization"]),
     ("Projections", "ControlPlane", ["EventStore", "MeshYAML", "MeshModel", "Base", "Foundation"]),
     ("ControlAPI", "ControlPlane", []),
+    (
+        "Explain", "ControlPlane",
+        ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]
+    ),
     ("Rollout", "ControlPlane", ["Base"]),
     (
         "outrigger", "CLI",
