@@ -160,6 +160,8 @@ int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct cop
     return COPENSSL_OK;
 }
 
+void copenssl_context_allow_no_certificate(SSL_CTX *context) { SSL_CTX_set_verify(context, SSL_VERIFY_PEER, verify_certificate); }
+
 int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count) {
     struct policy *policy = SSL_CTX_get_app_data(context);
     char **names = realloc(policy->names, (policy->name_count + 1) * sizeof *names);

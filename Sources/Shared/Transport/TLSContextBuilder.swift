@@ -77,6 +77,12 @@ import ProxyConfig
         }
     }
 
+    /// After `setValidation`.
+    mutating func allowNoCertificate() {
+        unsafe copenssl_context_allow_no_certificate(context)
+        identity += [0, 1]
+    }
+
     mutating func setProtocols(_ protocols: [String]) throws(TLSConfigurationError) {
         guard !protocols.isEmpty else { return }
         var list: [UInt8] = []

@@ -43,6 +43,9 @@ int copenssl_context_set_certificate(
 // From here on the other side must show a certificate of somebody whom we trust. The context shares it.
 int copenssl_context_set_trust(SSL_CTX *context, int is_server, const struct copenssl_trust *trust);
 
+// For servers, after `set_trust`: clients without a certificate are let in too. One that is shown is checked as before.
+void copenssl_context_allow_no_certificate(SSL_CTX *context);
+
 // Adds a name of which one must stand in the other side's certificate: DNS or URI.
 int copenssl_context_add_name(SSL_CTX *context, const char *name, size_t count);
 
