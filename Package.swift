@@ -114,7 +114,7 @@ let package = Package(
         tests("TransportTests", ["Transport", "ProxyConfig", "Base"]),
         tests(
             "HTTPServerTests",
-            ["HTTPServer", "HTTPClient", "HTTP", "HTTP2", "Transport", "Reactor", "ProxyConfig", "Base"]),
+            ["HTTPServer", "HTTPClient", "HTTPTransport", "HTTP", "HTTP2", "Transport", "Reactor", "ProxyConfig", "Base"]),
         tests("XDSWireTests", ["XDSWire", "ProxyConfig", "Base"], exclude: ["check_with_xds_protos.py"]),
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),

@@ -29,7 +29,7 @@ public struct HTTPClientLimits: Sendable {
 /// One HTTP/2 connection to one server. Confined to its loop's thread.
 ///
 /// Requests may be made as soon as `open` has been called; they wait until the connection stands. When it ends, every open stream fails,
-/// then `onClosed` is called, once. It does not connect again: make another.
+/// then `onClosed` is called, once. It does not connect again: make another. To let go of it closes it.
 public final class HTTPClientConnection {
     public let loop: EventLoop
     public let address: SocketAddress
@@ -62,6 +62,10 @@ public final class HTTPClientConnection {
         self.limits = limits
         self.buffers = buffers
         resumption = resume
+    }
+
+    deinit {
+        link?.fail(HTTPClientFailure(.closed, "the connection was let go of"))
     }
 
     /// Begins to connect. Once.
@@ -167,7 +171,7 @@ private final class FailureTimer: Timed {
 
 /// The socket under a client's connection, and its session.
 final class ClientLink: Link {
-    private unowned let owner: HTTPClientConnection
+    private weak var owner: HTTPClientConnection?
     private let session: HTTP2Session
     private var streams: [HTTPClientStream] = []
     private var overQueue: [HTTPClientStream] = []
@@ -360,7 +364,7 @@ final class ClientLink: Link {
         firstBytes = []
         connectDeadline = .never
         if !streams.isEmpty { armPing() }
-        owner.opened()
+        owner?.opened()
     }
 
     private func failed(_ error: HTTP2Error) {
@@ -488,8 +492,7 @@ final class ClientLink: Link {
             stream.index = -1
         }
         _ = session.abandonStreams()
-        let owner = self.owner
         for stream in open { stream.failed(failure) }
-        owner.ended(failure)
+        owner?.ended(failure)
     }
 }
