@@ -109,7 +109,7 @@ private let mesh = """
 private func compile(_ from: String, options: CompileOptions = CompileOptions()) throws -> CompiledNode {
     let loaded = MeshLoader.load(paths: ["-"], standardInput: mesh)
     try #require(!loaded.hasErrors, "\(loaded.diagnostics)")
-    return try MeshCompiler.compile(loaded.resources, for: Explain.subject(named: from, in: loaded.resources), options: options).get()
+    return try MeshCompiler.compile(loaded.resources, for: Explainer.subject(named: from, in: loaded.resources), options: options).get()
 }
 
 private func ask(_ url: String, _ method: String = "GET", _ headers: [(String, String)] = []) -> ExplainRequest {
@@ -142,7 +142,7 @@ struct ExplainTests {
         ] as [(String, String, [(String, String)], String)])
     func route(url: String, method: String, headers: [(String, String)], expected: String) throws {
         let node = try compile("front")
-        let explanation = try Explain.explain(ask(url, method, headers), in: node)
+        let explanation = try Explainer.explain(ask(url, method, headers), in: node)
         #expect(try explanation.only("route").name == expected)
         #expect(explanation.localReply == nil)
 
@@ -180,7 +180,7 @@ struct ExplainTests {
 
     @Test("the steps go from the listener to the endpoints")
     func steps() throws {
-        let explanation = try Explain.explain(ask("http://color.local/"), in: compile("front"))
+        let explanation = try Explainer.explain(ask("http://color.local/"), in: compile("front"))
         let red = "cds_egress_m_red_default_http_8080"
         let blue = "cds_egress_m_blue_default_http_8080"
         #expect(
@@ -200,7 +200,7 @@ struct ExplainTests {
 
     @Test("a route that comes before says which of its conditions did not hold")
     func passed() throws {
-        let explanation = try Explain.explain(ask("http://color.local/mix/9?gloss=low", "GET", [("x-tester", "no")]), in: compile("front"))
+        let explanation = try Explainer.explain(ask("http://color.local/mix/9?gloss=low", "GET", [("x-tester", "no")]), in: compile("front"))
         #expect(
             try explanation.only("route").text == """
                 number 3 of 3 routes, matches: path is /*
@@ -212,20 +212,20 @@ struct ExplainTests {
     @Test("values that nobody wrote down are named, retries above all; those that were written are not")
     func silentDefaults() throws {
         let node = try compile("front")
-        let silent = try Explain.explain(ask("http://color.local/"), in: node).only("policy", "request")
+        let silent = try Explainer.explain(ask("http://color.local/"), in: node).only("policy", "request")
         #expect(
             silent.silentDefaults == [
                 "idle_timeout: 300s (App Mesh default)", "retry_policy: 2 retries (App Mesh default)", "timeout: 15s (App Mesh default)",
             ])
         let retries = "retries: 2 at most, on unavailable, connect-failure"
         #expect(silent.text.contains("timeout 15s for the whole request, idle timeout 300s\n\(retries)"))
-        let given = try Explain.explain(ask("http://color.local/", "GET", [("x-tester", "yes")]), in: node).only("policy", "request")
+        let given = try Explainer.explain(ask("http://color.local/", "GET", [("x-tester", "yes")]), in: node).only("policy", "request")
         #expect(given.silentDefaults == [])
         let one = "retries: 1 at most, on reset, retriable-status-codes"
         #expect(given.text.contains("timeout 3s for the whole request, idle timeout 4s\n\(one)"))
-        let listener = try Explain.explain(ask("http://color.local/"), in: node).only("listener")
+        let listener = try Explainer.explain(ask("http://color.local/"), in: node).only("listener")
         #expect(listener.silentDefaults.contains("address: 127.0.0.1:15001 (Outrigger default (Sidecar spec.outbound.http.bind))"))
-        let cluster = try Explain.explain(ask("http://color.local/"), in: node).only("policy", "cds_egress_m_red_default_http_8080")
+        let cluster = try Explainer.explain(ask("http://color.local/"), in: node).only("policy", "cds_egress_m_red_default_http_8080")
         #expect(cluster.silentDefaults.contains("connect_timeout: 1s (App Mesh default)"))
     }
 
@@ -237,7 +237,7 @@ struct ExplainTests {
             ("http://color.local:9/", "color.local:*", "its domain color.local:* takes every port of the host that no other domain names"),
         ])
     func virtualHost(url: String, name: String, reason: String) throws {
-        let step = try Explain.explain(ask(url), in: compile("front")).only("virtual host")
+        let step = try Explainer.explain(ask(url), in: compile("front")).only("virtual host")
         #expect(step.name == name)
         #expect(step.text == reason)
     }
@@ -256,22 +256,22 @@ struct ExplainTests {
             ),
         ])
     func localReply(url: String, expected: String) throws {
-        #expect(try Explain.explain(ask(url), in: compile("front")).localReply == expected)
+        #expect(try Explainer.explain(ask(url), in: compile("front")).localReply == expected)
     }
 
     @Test("calls that leave the mesh are dropped by default, and the default is named")
     func egressFilter() throws {
-        let step = try Explain.explain(ask("http://red.local/"), in: compile("front")).only("virtual host")
+        let step = try Explainer.explain(ask("http://red.local/"), in: compile("front")).only("virtual host")
         #expect(step.text.contains("mesh.egress_filter: DROP_ALL (App Mesh default: calls to anything but the backends get 404)"))
     }
 
     @Test("tcp:// asks for a service's own listener")
     func tcp() throws {
-        let explanation = try Explain.explain(ask("tcp://store.local:5432"), in: compile("front"))
+        let explanation = try Explainer.explain(ask("tcp://store.local:5432"), in: compile("front"))
         #expect(explanation.steps.map(\.what) == ["listener", "policy", "target", "policy", "endpoint"])
         #expect(try explanation.only("listener").text == "the application calls 127.0.0.1:5432, which is store.local and nothing else")
         #expect(try explanation.only("endpoint").text.hasSuffix("\nstore.example:5432"))
-        let none = try Explain.explain(ask("tcp://color.local"), in: compile("front"))
+        let none = try Explainer.explain(ask("tcp://color.local"), in: compile("front"))
         #expect(none.localReply == "no tcp listener for color.local: there are store.local at 127.0.0.1:5432")
     }
 
@@ -279,7 +279,7 @@ struct ExplainTests {
     func gateway() throws {
         let node = try compile("edge")
         let request = ask("http://shop.example.com:8088/paint/a", "GET", [("x-envoy-secret", "1")])
-        let explanation = try Explain.explain(request, in: node)
+        let explanation = try Explainer.explain(request, in: node)
         #expect(try explanation.only("listener").text == "callers reach 0.0.0.0:8088")
         let host = try explanation.only("virtual host")
         #expect(host.name == "*.example.com")
@@ -292,9 +292,9 @@ struct ExplainTests {
         #expect(policy.silentDefaults.contains("prefix_rewrite: / (App Mesh default)"))
         let cluster = try explanation.only("policy", "cds_egress_m_red_default_http_8080").text
         #expect(cluster.contains("connection pool: at most 7 connections, 3 waiting requests"))
-        let tls = try Explain.explain(ask("https://shop.example.com:8088/"), in: node)
+        let tls = try Explainer.explain(ask("https://shop.example.com:8088/"), in: node)
         #expect(tls.localReply == "closed: the listener takes no TLS, call it by http://")
-        let other = try Explain.explain(ask("http://shop.example.com/paint/"), in: node)
+        let other = try Explainer.explain(ask("http://shop.example.com/paint/"), in: node)
         #expect(try other.only("listener").text.hasSuffix("port 80 is not its own, but it is the only listener"))
     }
 
@@ -304,11 +304,11 @@ struct ExplainTests {
         let node = try compile("front", options: CompileOptions(registeredNodes: [blue]))
         let request = ask("http://color.local/", "GET", [("x-tester", "yes")])
         let name = "cds_egress_m_blue_default_http_8080"
-        let without = try Explain.explain(request, in: node)
+        let without = try Explainer.explain(request, in: node)
         #expect(without.localReply == "503: no endpoint is known")
         let assignment = ClusterLoadAssignment(
             clusterName: name, localities: [LocalityEndpoints(endpoints: [Endpoint(host: .ip(.v4(0x0a00_0001)), port: 15000)])])
-        let with = try Explain.explain(request, in: node, assignments: [assignment])
+        let with = try Explainer.explain(request, in: node, assignments: [assignment])
         #expect(with.localReply == nil)
         #expect(
             try with.only("endpoint").text
@@ -323,7 +323,7 @@ struct ExplainTests {
         ])
     func badQuestion(url: String, method: String, expected: String) throws {
         let node = try compile("front")
-        let error = try #require(throws: ExplainError.self) { try Explain.explain(ask(url, method), in: node) }
+        let error = try #require(throws: ExplainError.self) { try Explainer.explain(ask(url, method), in: node) }
         #expect(error.description.contains(expected))
     }
 

@@ -17,7 +17,7 @@ public struct ExplainError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-public enum Explain {
+public enum Explainer {
     /// The VirtualNode or VirtualGateway that `NAME`, `NAME.NAMESPACE`, `NAMESPACE/NAME` or its name in the mesh stands for. A node goes
     /// before a gateway of the same name.
     public static func subject(named wanted: String, in resources: MeshResources) throws(ExplainError) -> MeshCompiler.Subject {
