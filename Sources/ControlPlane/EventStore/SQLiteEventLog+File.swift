@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Glibc
 
 /// The file: its tables, and whether what stands in them is what was written.
 extension SQLiteEventLog {
@@ -34,18 +35,58 @@ extension SQLiteEventLog {
         ) STRICT;
         """
 
-    static func prepare(_ db: Database, path: String) throws {
-        let found = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-        let application = try Int.fetchOne(db, sql: "PRAGMA application_id") ?? 0
-        let isEmpty = try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM sqlite_schema") == 0
-        if isEmpty, found == 0 {
-            try db.inTransaction(.immediate) {
-                try db.execute(sql: tables)
-                try db.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(schema)")
-                return .commit
-            }
+    /// A new log gets its name once it is whole. So a file of that name that is empty has lost something, and is never taken for new:
+    /// an empty mesh would go out to every proxy.
+    static func make(_ path: String) throws(EventLogError) {
+        let files = FileManager.default
+        guard !files.fileExists(atPath: path) else {
+            let size = (try? files.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
+            // SQLite takes less than its header for no database at all.
+            guard size >= 512 else { throw corrupt(path, nil, "it has \(size) bytes: it was cut") }
             return
         }
+        guard !files.fileExists(atPath: "\(path)-wal") else { throw corrupt(path, nil, "it is gone, and its \(path)-wal is still there") }
+        let beside = "\(path).new"
+        do {
+            try? files.removeItem(atPath: beside)
+            guard files.createFile(atPath: beside, contents: nil, attributes: [.posixPermissions: 0o600]) else {
+                throw EventLogError.failed("cannot create \(beside): \(String(errno: errno))")
+            }
+            let database = try DatabaseQueue(path: beside)
+            try database.writeWithoutTransaction { try makeTables($0) }
+            try database.close()
+            try settle(beside, as: path)
+        } catch {
+            throw EventLogError(error, path: path)
+        }
+    }
+
+    static func makeTables(_ db: Database) throws {
+        try db.inTransaction(.immediate) {
+            try db.execute(sql: tables)
+            try db.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(schema)")
+            return .commit
+        }
+    }
+
+    /// Gives a file that is written its name, for good.
+    static func settle(_ beside: String, as path: String) throws(EventLogError) {
+        try sync(beside)
+        guard unsafe rename(beside, path) == 0 else { throw .failed("cannot rename \(beside): \(String(errno: errno))") }
+        try sync(URL(fileURLWithPath: path).deletingLastPathComponent().path)
+    }
+
+    /// Of a file or a directory, which FileHandle cannot open.
+    private static func sync(_ path: String) throws(EventLogError) {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .failed("cannot open \(path): \(String(errno: errno))") }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw .failed("cannot sync \(path): \(String(errno: errno))") }
+    }
+
+    static func check(_ db: Database, path: String) throws {
+        let found = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+        let application = try Int.fetchOne(db, sql: "PRAGMA application_id") ?? 0
         guard application == applicationID else { throw corrupt(path, nil, "it is a database, but not of outriggerd") }
         guard found <= schema else { throw EventLogError.newerSchema(path: path, found: found, supported: schema) }
     }

@@ -3,8 +3,8 @@ import GRDB
 
 /// Snapshots of read models: made from the log, and of no worth beside it.
 extension SQLiteEventLog {
-    /// Of each read model. With a distance that doubles from one to the next, eight reach a 128th of the way back; a read model of
-    /// thousands of manifests has some megabytes.
+    /// Of each read model, which has some megabytes in a mesh of thousands of manifests. They lie the denser the later, so that most
+    /// questions about the past, which are about yesterday, find one near.
     private static let snapshotsKept = 8
 
     public func save(_ snapshots: [ProjectionSnapshot]) throws(EventLogError) {

@@ -44,11 +44,7 @@ public final class SQLiteEventLog: EventLog {
         }
         let lock = try DirectoryLock(directory)
         let path = "\(directory)/\(Self.fileName)"
-        if !FileManager.default.fileExists(atPath: path) {
-            guard FileManager.default.createFile(atPath: path, contents: nil, attributes: [.posixPermissions: 0o600]) else {
-                throw .failed("cannot create \(path): \(String(errno: errno))")
-            }
-        }
+        try Self.make(path)
         try self.init(path: path, lock: lock, verifying: verifying)
     }
 
@@ -71,7 +67,10 @@ public final class SQLiteEventLog: EventLog {
         }
         do {
             database = try DatabaseQueue(path: path, configuration: configuration)
-            try database.writeWithoutTransaction { try Self.prepare($0, path: path) }
+            try database.writeWithoutTransaction { db in
+                if lock == nil { try Self.makeTables(db) }
+                try Self.check(db, path: path)
+            }
             let last = try database.read { try Self.verify($0, path: path, how: verifying) }
             head = Mutex(Head(last: last))
         } catch {
@@ -188,15 +187,17 @@ public final class SQLiteEventLog: EventLog {
                 try target.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
                 try target.close()
             }
-            let handle = try FileHandle(forUpdating: URL(fileURLWithPath: beside))
-            try handle.synchronize()
-            try handle.close()
-            guard unsafe rename(beside, copy) == 0 else { throw EventLogError.failed("cannot rename \(beside): \(String(errno: errno))") }
+            try Self.settle(beside, as: copy)
         } catch {
             try? FileManager.default.removeItem(atPath: beside)
             // A damaged source is one; but the copy's name must not stand in its place.
             throw EventLogError(error, path: path)
         }
+    }
+
+    /// Mode of the journal and of waiting, as SQLite says it.
+    var settings: [String] {
+        (try? read { db in try ["journal_mode", "synchronous"].map { try String.fetchOne(db, sql: "PRAGMA \($0)") ?? "" } }) ?? []
     }
 
     func read<Value>(_ body: (Database) throws -> Value) throws(EventLogError) -> Value {

@@ -144,8 +144,15 @@ private struct FileText {
         let index = line - 1
         var start = 0
         var beginning: Substring = ""
-        // Markers are few where documents are long, and halving would save nothing that counts beside the parsing.
-        if let marker = markers.last(where: { $0 <= index }) {
+        // How many markers stand at the line or before it, by halving: a file may have thousands.
+        var low = 0
+        var high = markers.count
+        while low < high {
+            let middle = (low + high) / 2
+            if markers[middle] <= index { low = middle + 1 } else { high = middle }
+        }
+        if low > 0 {
+            let marker = markers[low - 1]
             start = marker + 1
             let behind = lines[marker].dropFirst(3)
             if lines[marker].isMarker("---"), !behind.allSatisfy(\.isWhitespace) {
@@ -153,7 +160,7 @@ private struct FileText {
                 beginning = behind
             }
         }
-        let end = markers.first { $0 > index } ?? lines.count
+        let end = low < markers.count ? markers[low] : lines.count
         let rest = lines[(beginning.isEmpty ? start : start + 1)..<end].joined()
         return (beginning + rest, start + 1)
     }
