@@ -76,9 +76,8 @@ let package = Package(
         dataPlane(
             "Proxy",
             [
-                "HTTP1", "HTTP2", "HTTP", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry", "XDSWire",
-                "ConfigText",
-                "ProxyConfig", "Base",
+                "HTTP1", "HTTP2", "HTTP", "HTTPClient", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience",
+                "Telemetry", "XDSClient", "XDSWire", "ConfigText", "ProxyConfig", "Base",
             ]),
         .executableTarget(
             name: "outrigger-proxy", dependencies: ["Proxy"], path: "Sources/DataPlane/outrigger-proxy", swiftSettings: lean,
@@ -136,7 +135,7 @@ let package = Package(
                 "outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "ProxyConfig", "Base"]),
+        tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),
         tests("RolloutTests", ["Rollout", "Base"]),
         .executableTarget(name: "event-appender", dependencies: ["EventStore"], path: "Tests/EventAppender", swiftSettings: strict),
         tests("EventStoreTests", ["event-appender", "EventStore", "Base", .product(name: "GRDB", package: "GRDB.swift")]),

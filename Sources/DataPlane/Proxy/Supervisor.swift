@@ -5,6 +5,7 @@ import Reactor
 import Resilience
 import Resolver
 import Telemetry
+import XDSClient
 import XDSWire
 
 /// The main thread: takes in configuration, resolves names, brings ejected endpoints back, answers the admin interface, and ends the
@@ -23,9 +24,20 @@ final class Supervisor {
     private(set) var closedListeners: [RuntimeListener] = []
     private(set) var state = ProxyState.initializing
     /// The last configuration that was refused, and why; nil once a good one came.
-    private(set) var rejection: (version: String, reason: String)?
+    private(set) var rejection: (version: String, reason: String, at: Instant)?
     /// When the last worker took the running snapshot over; nil while some have not.
     private(set) var appliedAt: Instant?
+    /// What runs was read from the state file, and no control plane has confirmed it.
+    var runsFromDisk = false
+    /// When the state file that runs was written, in nanoseconds since 1970.
+    var writtenAt: Int64?
+    /// To the control plane, if there is one.
+    private(set) var link: ControlPlaneLink?
+    private(set) var stateFile: StateFile?
+    /// Came from the control plane while the workers were applying.
+    var waitingOffer: ADSClient.Offer?
+    /// That no report has told; the newest.
+    var unreportedEvents: [OutlierEvent] = []
     /// Snapshots taken and refused since the start.
     private(set) var applications: UInt64 = 0
     private(set) var rejections: UInt64 = 0
@@ -50,6 +62,9 @@ final class Supervisor {
     private var discovery: DNSDiscovery!
     private var destinations: OriginalDestinations!
     private var admin: AdminServer?
+    /// Where the admin interface listens, as it was asked for.
+    private var adminAddress: SocketAddress?
+    private var drainTimer: LoopTimer!
     private var exitStatus: Int32 = 0
 
     init(options: ProxyOptions, workerCount: Int) throws(SystemError) {
@@ -72,6 +87,7 @@ final class Supervisor {
         builder = SnapshotBuilder(
             logWriter: logWriter, events: outlierEvents, tls: tls, seed: UInt64(bitPattern: started.nanoseconds))
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
+        drainTimer = LoopTimer { [unowned self] _ in drainWorkers() }
         var names = ResolverOptions()
         names.servers = options.dnsServers
         discovery = DNSDiscovery(loop: loop, options: names) { [unowned self] cluster in announce(cluster) }
@@ -86,6 +102,8 @@ final class Supervisor {
     }
 
     var workerCount: Int { workers.count }
+    /// Every worker runs `snapshot`.
+    var isApplied: Bool { applied.count == workers.count }
     var drainTime: Duration { options.drainTime ?? snapshot?.configuration.process.drainTime ?? .seconds(20) }
 
     /// Runs until the process is told to end; returns its exit status.
@@ -93,31 +111,68 @@ final class Supervisor {
         do {
             try inbox.attach(to: loop) { [unowned self] message in receive(message) }
             try loop.add(try SignalSource { [unowned self] signal in received(signal) })
-            try loop.add(try FolderWatch(folder: options.snapshotFolder) { [unowned self] in loadSnapshot() })
         } catch {
-            log.error("main", "cannot watch \(options.snapshotFolder): \(error)")
+            log.error("main", "cannot start: \(error)")
             return 1
         }
-        loadSnapshot()
-        guard snapshot != nil else { return 1 }
-        do {
-            admin = try AdminServer(supervisor: self, address: snapshot!.configuration.process.adminAddress)
-        } catch {
-            log.error("admin", "cannot listen on \(snapshot!.configuration.process.adminAddress): \(error)")
-            return 1
-        }
+        guard options.controlPlane == nil ? startFromFile() : startManaged() else { return 1 }
         startWorkers()
+        link?.start()
         loop.run()
+        link?.stop()
+        stateFile?.write()
         stopWorkers()
         _ = logWriter.stop(within: .seconds(2))
         return exitStatus
+    }
+
+    /// False where there is nothing to run, and nobody to wait for.
+    private func startFromFile() -> Bool {
+        do {
+            try loop.add(try FolderWatch(folder: options.snapshotFolder) { [unowned self] in loadSnapshot() })
+        } catch {
+            log.error("main", "cannot watch \(options.snapshotFolder): \(error)")
+            return false
+        }
+        loadSnapshot()
+        guard let snapshot else { return false }
+        return openAdmin(options.adminAddress ?? snapshot.configuration.process.adminAddress)
+    }
+
+    /// Runs what was kept, if there is something; a control plane may come later.
+    private func startManaged() -> Bool {
+        guard let controlPlane = options.controlPlane else { return false }
+        stateFile = controlPlane.statePath.map { path in StateFile(path: path, loop: loop) { [log] in log.warning("xds", $0) } }
+        var defaults = ProcessSettings()
+        if let drainTime = options.drainTime { defaults.drainTime = drainTime }
+        link = ControlPlaneLink(
+            options: controlPlane, defaults: defaults, loop: loop, process: self, seed: UInt64(bitPattern: Clock.realtime())
+        ) { [unowned self] name, completion in discovery.resolve(name, family: .all, completion: completion) }
+        runKept()
+        return openAdmin(options.adminAddress ?? snapshot?.configuration.process.adminAddress ?? defaults.adminAddress)
+    }
+
+    /// Listens for the admin interface; at another address than before the old one closes.
+    private func openAdmin(_ address: SocketAddress) -> Bool {
+        guard address != adminAddress else { return true }
+        do {
+            let next = try AdminServer(supervisor: self, address: address)
+            admin?.close()
+            admin = next
+            adminAddress = address
+            return true
+        } catch {
+            let consequence = adminAddress.map { "; it stays at \($0)" } ?? ""
+            log.error("admin", "cannot listen on \(address): \(error)\(consequence)")
+            return false
+        }
     }
 
     // MARK: Configuration
 
     /// Reads the snapshot file and applies it if it says something new. A bad one changes nothing.
     func loadSnapshot() {
-        guard state != .draining else { return }
+        guard state != .draining, options.controlPlane == nil else { return }
         // The workers close the old listeners while they apply: before that their addresses would look taken.
         guard snapshot == nil || applied.count == workers.count else { return loadIsDue = true }
         let bytes: [UInt8]
@@ -144,8 +199,8 @@ final class Supervisor {
         }
     }
 
-    private func reject(version: String, _ reason: String) {
-        rejection = (version, reason)
+    func reject(version: String, _ reason: String) {
+        rejection = (version, reason, loop.now)
         rejections += 1
         // What was prepared for it is not needed.
         if let snapshot, !loadWaitsForCertificate { tls.follow([snapshot.configuration]) }
@@ -153,8 +208,21 @@ final class Supervisor {
         log.error("config", "snapshot \(version) refused, \(consequence): \(reason)")
     }
 
-    private func apply(_ configuration: Snapshot, version: String) throws(SnapshotErrors) {
-        var prepared = try builder.prepare(configuration, version: version)
+    /// The running configuration is the one that is wanted, again.
+    func forgetRejection() {
+        rejection = nil
+    }
+
+    /// Makes a snapshot run; `isApplied` is true once every worker has it.
+    ///
+    /// - Throws: everything that is wrong with it; what ran before runs on.
+    func apply(_ configuration: Snapshot, version: String) throws(SnapshotErrors) {
+        let problems = tls.problems(in: configuration.secrets)
+        guard problems.isEmpty else {
+            throw SnapshotErrors(errors: problems.map { ADSClient.Problem(type: .secret, text: $0) })
+        }
+        tls.deliver(configuration.secrets)
+        var prepared = try builder.prepare(configuration, version: version, previous: snapshot, closed: closedListeners)
         let closed = try listenersToClose(prepared.listeners, configuration)
         prepared.listeners.removeAll { $0.closedBecause != nil }
         let sockets = try openSockets(prepared.listeners)
@@ -171,6 +239,8 @@ final class Supervisor {
         discovery.follow(next)
         destinations.follow(next)
         scheduleSweep()
+        // At the start it is opened when something runs.
+        if adminAddress != nil, options.adminAddress == nil { _ = openAdmin(configuration.process.adminAddress) }
     }
 
     /// Those of a new configuration whose certificate is not there.
@@ -182,7 +252,7 @@ final class Supervisor {
         let closed = listeners.filter { $0.closedBecause != nil }
         let secured = Set((snapshot?.listeners ?? []).filter { $0.chains.allSatisfy { $0.tls != nil } }.map(\.configuration.address))
         let errors = closed.filter { secured.contains($0.configuration.address) }
-            .map { "listener \($0.configuration.name): \($0.closedBecause ?? "")" }
+            .map { ADSClient.Problem(type: .listener, text: "listener \($0.configuration.name): \($0.closedBecause ?? "")") }
         guard let snapshot, !errors.isEmpty else { return closed }
         loadWaitsForCertificate = true
         tls.follow([snapshot.configuration, configuration])
@@ -195,6 +265,7 @@ final class Supervisor {
         guard loadWaitsForCertificate else { return }
         lastFile = nil
         loadSnapshot()
+        link?.retryRefused()
     }
 
     private func openClosedListeners() {
@@ -229,7 +300,7 @@ final class Supervisor {
     /// A listening socket for every worker, for each address that is new. All or none.
     private func openSockets(_ listeners: [RuntimeListener]) throws(SnapshotErrors) -> [SocketAddress: [CInt]] {
         var sockets: [SocketAddress: [CInt]] = [:]
-        var errors: [String] = []
+        var errors: [ADSClient.Problem] = []
         for listener in listeners where !openAddresses.contains(listener.configuration.address) {
             let address = listener.configuration.address
             do {
@@ -239,7 +310,8 @@ final class Supervisor {
                 for _ in workers { opened.append(try Socket.listen(on: address, reusePort: true)) }
                 sockets[address] = opened
             } catch {
-                errors.append("listener \(listener.configuration.name): cannot listen on \(address): \(error)")
+                let text = "listener \(listener.configuration.name): cannot listen on \(address): \(error)"
+                errors.append(ADSClient.Problem(type: .listener, text: text))
             }
         }
         if errors.isEmpty { return sockets }
@@ -266,7 +338,12 @@ final class Supervisor {
 
     private func writeOutlierEvents() {
         let offset = Clock.realtime() - Clock.now().nanoseconds
-        for event in outlierEvents.drain() {
+        let events = outlierEvents.drain()
+        if link != nil, !events.isEmpty {
+            unreportedEvents = (unreportedEvents + events).suffix(ReportLimits.outlierEvents)
+            link?.reportSoon()
+        }
+        for event in events {
             var line = ByteBuffer()
             event.writeJSON(into: &line, wallClock: Nanoseconds(count: offset))
             line.append(UInt8(ascii: "\n"))
@@ -309,9 +386,12 @@ final class Supervisor {
                     openingIsDue = false
                     openClosedListeners()
                 }
+                takeWaitingOffer()
             }
             appliedAt = loop.now
             if state == .initializing { state = .live }
+            keepApplied()
+            link?.reportSoon()
             log.info("config", "version \(version) applied by \(workers.count) worker\(workers.count == 1 ? "" : "s")")
         case .acceptPaused(let worker, let listener, let error):
             log.warning("listener", "\(listener): worker \(worker) cannot accept: \(error); serving what is open, trying again")
@@ -345,14 +425,25 @@ final class Supervisor {
             loadSnapshot()
             tls.check()
             openClosedListeners()
+            link?.retryRefused()
         case .reopenLogs: logWriter.reopen()
         }
     }
 
     /// Takes nothing new, lets what is open end, then ends the process; at the latest after the drain time.
+    ///
+    /// Before that, for the drain delay, it says only that it will: callers who hear of it go elsewhere, and none finds a closed port.
     func drain() {
         guard state != .draining else { return }
         state = .draining
+        link?.reportSoon()
+        let delay = options.drainDelay ?? (link?.isConnected == true ? .seconds(1) : .zero)
+        guard delay > .zero else { return drainWorkers() }
+        log.info("main", "draining: telling it for \(delay), then closing")
+        loop.setDeadline(drainTimer, loop.now + delay)
+    }
+
+    private func drainWorkers() {
         log.info("main", "draining for at most \(drainTime)")
         for worker in workers { worker.post(.drain(deadline: Clock.now() + drainTime)) }
     }

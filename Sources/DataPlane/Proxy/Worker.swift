@@ -125,6 +125,11 @@ struct Refusal: Sendable {
             return cluster
         }
         for cluster in known.values { cluster.leave() }
+        if let snapshot, snapshot.listeners.count == next.listeners.count, zip(snapshot.listeners, next.listeners).allSatisfy({ $0 === $1 })
+        {
+            // Other endpoints, most likely: listeners and routes go on as they are.
+            return finishApplying(next)
+        }
 
         var open = Dictionary(uniqueKeysWithValues: listeners.map { ($0.address, $0) })
         listeners = []
@@ -144,9 +149,13 @@ struct Refusal: Sendable {
             }
         }
         for listener in open.values { listener.remove() }
+        spareStreams.removeAll()  // They hold on to the tables of the snapshot they last served.
+        finishApplying(next)
+    }
+
+    private func finishApplying(_ next: RuntimeSnapshot) {
         exposesReplyDetails = next.configuration.process.exposeReplyDetails
         snapshot = next
-        spareStreams.removeAll()  // They hold on to the tables of the snapshot they last served.
         supervisor.post(.applied(worker: index, version: next.version))
     }
 

@@ -8,7 +8,7 @@ import Synchronization
 public struct Histogram: ~Copyable, Sendable {
     /// The range of values: 25 powers of two from `1 << lowestExponent` on.
     public struct Range: Hashable, Sendable {
-        let lowestExponent: Int
+        public let lowestExponent: Int
 
         /// 2 µs through 68 s, in nanoseconds: requests and connects.
         public static let requests = Range(lowestExponent: 11)
@@ -71,7 +71,8 @@ public struct HistogramReading: Sendable {
     /// In nanoseconds, as is `largest`.
     public private(set) var sum: UInt64 = 0
     public private(set) var largest: UInt64 = 0
-    private var buckets = [UInt64](repeating: 0, count: Histogram.bucketCount)
+    /// 250, from the range's lowest on: ten for each power of two.
+    public private(set) var buckets = [UInt64](repeating: 0, count: Histogram.bucketCount)
 
     public init(_ range: Histogram.Range) {
         self.range = range

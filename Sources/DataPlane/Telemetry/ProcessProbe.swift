@@ -4,8 +4,20 @@ import Glibc
 public enum ProcessProbe {
     /// For `StatsRegistry.addProvider`.
     public static func addSamples(to samples: inout ScrapeSamples) {
-        if let pages = residentPages() { samples.add(.serverMemoryPhysicalSize, pages * sysconf(CInt(_SC_PAGESIZE))) }
+        if let bytes = residentBytes() { samples.add(.serverMemoryPhysicalSize, bytes) }
         if let count = openDescriptors() { samples.add(.openDescriptors, count) }
+    }
+
+    /// Nil where /proc is not there.
+    public static func residentBytes() -> Int? {
+        residentPages().map { $0 * sysconf(CInt(_SC_PAGESIZE)) }
+    }
+
+    /// Of all threads, since the process began.
+    public static func processorSeconds() -> Double {
+        var time = timespec()
+        guard unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0 else { return 0 }
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
     /// The second number of /proc/self/statm.

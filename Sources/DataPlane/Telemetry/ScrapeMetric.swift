@@ -58,7 +58,16 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case configAge
     case configAppliedTotal
     case configRejectedTotal
+    case configFromDisk
+    case configUnconfirmed
     case xdsConnected
+    case xdsConnectionAttempts
+    case xdsConnectionFailures
+    case xdsUpdates
+    case cdsUpdateSuccess
+    case cdsUpdateRejected
+    case ldsUpdateSuccess
+    case ldsUpdateRejected
     // Certificates.
     case daysUntilFirstCertExpiring
     case certificateExpiration
@@ -161,7 +170,34 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         case .configAppliedTotal: own("config_applied_total", .counter, [], "config.applied", "Snapshots applied.")
         case .configRejectedTotal:
             own("config_rejected_total", .counter, ["kind"], "config.rejected.{}", "Snapshots refused, by kind of the resource at fault.")
-        case .xdsConnected: own("xds_connected", .gauge, [], "control_plane.connected_state", "1 while the control plane is connected.")
+        case .configFromDisk:
+            own(
+                "config_from_disk", .gauge, [], "config.from_disk",
+                "1 while what runs was kept by an earlier process, and the control plane has not confirmed it.")
+        case .configUnconfirmed:
+            own(
+                "config_unconfirmed_seconds", .gauge, [], "config.unconfirmed_seconds",
+                "Seconds since the control plane last said that what runs is what it wants.")
+        case .xdsConnected:
+            Description(
+                family: "envoy_control_plane_connected_state", kind: .gauge, labels: [], stat: "control_plane.connected_state",
+                help: "1 while the control plane is connected and answers.")
+        case .xdsConnectionAttempts:
+            own(
+                "xds_connection_attempts_total", .counter, [], "control_plane.connection_attempts",
+                "Connections begun to the control plane.")
+        case .xdsConnectionFailures:
+            own(
+                "xds_connection_failures_total", .counter, [], "control_plane.connection_failures",
+                "Attempts and connections to the control plane that ended.")
+        case .xdsUpdates:
+            own(
+                "xds_updates_total", .counter, ["type", "result"], "control_plane.updates.{}.{}",
+                "Responses of the control plane, by type of resource; result: accepted (ACK) or rejected (NACK).")
+        case .cdsUpdateSuccess: update("cluster_manager.cds.update_success", "Responses with clusters that were accepted.")
+        case .cdsUpdateRejected: update("cluster_manager.cds.update_rejected", "Responses with clusters that were refused.")
+        case .ldsUpdateSuccess: update("listener_manager.lds.update_success", "Responses with listeners that were accepted.")
+        case .ldsUpdateRejected: update("listener_manager.lds.update_rejected", "Responses with listeners that were refused.")
         case .daysUntilFirstCertExpiring:
             server("days_until_first_cert_expiring", .gauge, "Days until the first of all certificates ends, trusted ones too.")
         case .certificateExpiration:
@@ -212,6 +248,10 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
 
     private func server(_ name: String, _ kind: Kind, _ help: String) -> Description {
         Description(family: "envoy_server_" + name, kind: kind, labels: [], stat: "server." + name, help: help)
+    }
+
+    private func update(_ name: String, _ help: String) -> Description {
+        Description(family: "envoy_" + Self.underscored(name), kind: .counter, labels: [], stat: name, help: help)
     }
 
     private func manager(_ name: String, _ help: String) -> Description {

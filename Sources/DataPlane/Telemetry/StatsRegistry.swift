@@ -95,6 +95,12 @@ public final class StatsRegistry: Sendable {
         HostTable(state.withLock { $0.hosts })
     }
 
+    /// The counters of all clusters and their endpoints, as of now.
+    public func clusterTable() -> ClusterTable {
+        let (clusters, hosts, listeners) = state.withLock { ($0.clusters, $0.hosts, $0.listeners) }
+        return ClusterTable(clusters: clusters, hosts: hosts, listeners: listeners)
+    }
+
     /// Adds up everything, as of now. Costs some milliseconds with a thousand clusters: for the admin thread.
     ///
     /// - Parameter adding: what a provider does, for values that belong to the thread that scrapes.

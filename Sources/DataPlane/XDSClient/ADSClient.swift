@@ -105,6 +105,11 @@ public struct ADSClient: Sendable {
         subscriptions.compactMapValues { $0.taken.version.isEmpty ? nil : $0.taken.version }
     }
 
+    /// What has come last is what runs: nothing is missing, out for an answer, or refused.
+    public var isSettled: Bool { taken != nil && offered == nil && refused == nil && missingSince.isEmpty && !hasRefusedResponse }
+
+    private var hasRefusedResponse: Bool { subscriptions.values.contains { $0.answer == .refused } }
+
     /// What a complete snapshot waits for.
     public var missing: [ResourceReference] { missingSince.keys.sorted() }
 

@@ -49,6 +49,13 @@ final class AdminServer {
     /// Where it listens: the port that the kernel chose, if it was left to it.
     var address: SocketAddress? { Socket.localAddress(listener.descriptor) }
 
+    /// Takes no more callers; those that are there get their answers, at the latest with the process.
+    func close() {
+        loop.close(listener)
+        loop.cancelDeadline(pause)
+        for connection in connections where connection.isIdle { connection.close() }
+    }
+
     fileprivate func acceptAll() {
         while true {
             do {

@@ -41,7 +41,8 @@ extension AdminView {
     }
 
     func ready() -> AdminResponse {
-        AdminResponse(status: state == .live ? 200 : 503, state.rawValue + "\n")
+        let trouble = state == .draining ? nil : controlPlane?.trouble(isLive: state == .live)
+        return AdminResponse(status: state == .live ? 200 : 503, state.rawValue + "\n" + (trouble.map { $0 + "\n" } ?? ""))
     }
 
     /// envoy.admin.v3.ServerInfo, and what it has no field for under `outrigger`.
@@ -72,7 +73,7 @@ extension AdminView {
                 },
                 "outrigger": .entries([
                     "started_at": .text(time(started)), "arguments": .list(arguments.map { .text($0) }), "workers": .number(workerCount),
-                    "config": configState,
+                    "config": configState, "control_plane": controlPlane?.document(now: now),
                 ]),
             ]))
     }

@@ -80,6 +80,7 @@ extension AdminView {
         if let appliedAt { samples.add(.configAge, (now - appliedAt).seconds) }
         samples.add(.configAppliedTotal, applications)
         samples.add(.configRejectedTotal, rejections, labels: ["snapshot"])
+        controlPlane?.add(to: &samples)
     }
 
     private func add(_ cluster: RuntimeCluster, to samples: inout ScrapeSamples) {

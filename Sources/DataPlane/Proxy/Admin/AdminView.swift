@@ -28,6 +28,8 @@ struct AdminView {
     var certificates: [TLSReport]
     var registry: StatsRegistry
     var events: OutlierEventLog
+    /// Nil: the configuration is a file.
+    var controlPlane: ControlPlaneView?
 
     var clusters: [RuntimeCluster] { snapshot?.clusters ?? [] }
     var uptime: Nanoseconds { now - started }
@@ -44,9 +46,9 @@ extension Supervisor {
             state: state, now: loop.now, wallClock: Nanoseconds(count: Clock.realtime() - Clock.now().nanoseconds), started: started,
             arguments: CommandLine.arguments, snapshotPath: options.snapshotPath,
             drainTime: drainTime, workerCount: workerCount, logLevel: log.level, snapshot: snapshot, appliedAt: appliedAt,
-            applications: applications, rejections: rejections, rejection: rejection,
+            applications: applications, rejections: rejections, rejection: rejection.map { ($0.version, $0.reason) },
             closedListeners: closedListeners.map { ($0.configuration, $0.closedBecause ?? "opening") }, certificates: tls.board.report,
-            registry: registry, events: outlierEvents)
+            registry: registry, events: outlierEvents, controlPlane: controlPlaneView)
     }
 
     func perform(_ action: AdminAction) {

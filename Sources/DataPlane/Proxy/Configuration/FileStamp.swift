@@ -23,6 +23,14 @@ struct FileStamp: Hashable {
         changed = [facts.st_ctim.tv_sec, facts.st_ctim.tv_nsec]
     }
 
+    /// Nanoseconds since 1970.
+    var modifiedAt: Int64 { Int64(modified[0]) * 1_000_000_000 + Int64(modified[1]) }
+
+    static func isFolder(_ path: String) -> Bool {
+        var facts = stat()
+        return unsafe stat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFDIR
+    }
+
     /// Of those that are there.
     static func all(_ paths: [String]) -> [String: FileStamp] {
         var stamps: [String: FileStamp] = [:]

@@ -4,12 +4,14 @@ import Reactor
 import Resilience
 import Routing
 import Telemetry
+import XDSClient
 
 /// What is wrong with a snapshot, all of it at once. The snapshot before it keeps serving.
 struct SnapshotErrors: Error, CustomStringConvertible {
-    var errors: [String]
+    /// With the type of the resource at fault.
+    var errors: [ADSClient.Problem]
 
-    var description: String { errors.joined(separator: "\n") }
+    var description: String { errors.map(\.text).joined(separator: "\n") }
 }
 
 /// Makes a decoded snapshot ready to run, in two steps: `prepare` checks and compiles and changes nothing; `finish`, once the listeners'
@@ -28,13 +30,28 @@ struct SnapshotBuilder {
         var warnings: [String]
     }
 
-    func prepare(_ configuration: Snapshot, version: String) throws(SnapshotErrors) -> Prepared {
-        var errors: [String] = []
+    /// - Parameters:
+    ///   - previous: the snapshot that runs, and the listeners of it that wait for a certificate: where nothing changed but endpoints,
+    ///     secrets and the settings of clusters, their tables are taken over.
+    func prepare(
+        _ configuration: Snapshot, version: String, previous: RuntimeSnapshot? = nil, closed: [RuntimeListener] = []
+    ) throws(SnapshotErrors) -> Prepared {
+        if let previous, previous.configuration.listeners == configuration.listeners,
+            previous.configuration.routeConfigurations == configuration.routeConfigurations,
+            previous.configuration.clusters.map(\.name) == configuration.clusters.map(\.name)
+        {
+            return Prepared(
+                configuration: configuration, version: version, listeners: previous.listeners + closed, warnings: [])
+        }
+        var errors: [ADSClient.Problem] = []
+        func fail(_ type: DiscoveredType, _ text: String) {
+            errors.append(ADSClient.Problem(type: type, text: text))
+        }
         let warnings: [String] = []
         var indices: [String: Int] = [:]
         for (index, cluster) in configuration.clusters.enumerated() {
             if indices.updateValue(index, forKey: cluster.name) != nil {
-                errors.append("cluster \(cluster.name): expected a name of its own, found a second cluster with it")
+                fail(.cluster, "cluster \(cluster.name): expected a name of its own, found a second cluster with it")
             }
         }
         var tables: [String: RouteTable] = [:]
@@ -42,14 +59,14 @@ struct SnapshotBuilder {
             do {
                 tables[routes.name] = try RouteTable(routes)
             } catch {
-                errors.append("\(error)")
+                fail(.routeConfiguration, "\(error)")
             }
         }
         var listeners: [RuntimeListener] = []
         var addresses: Set<SocketAddress> = []
         for listener in configuration.listeners {
             guard addresses.insert(listener.address).inserted else {
-                errors.append("listener \(listener.name): expected an address of its own, found \(listener.address) a second time")
+                fail(.listener, "listener \(listener.name): expected an address of its own, found \(listener.address) a second time")
                 continue
             }
             do {
@@ -62,7 +79,7 @@ struct SnapshotBuilder {
                 }
                 listeners.append(RuntimeListener(configuration: listener, chains: chains))
             } catch {
-                errors.append("listener \(listener.name): \(error)")
+                fail(.listener, "listener \(listener.name): \(error)")
             }
         }
         guard errors.isEmpty else { throw SnapshotErrors(errors: errors) }

@@ -5,8 +5,8 @@ import Synchronization
 import Telemetry
 import Transport
 
-/// The TLS of everything that is configured: a context for each distinct configuration, made anew when its files change. On the
-/// supervisor's thread; workers see a `RuntimeTLS` and nothing else.
+/// The TLS of everything that is configured: a context for each distinct configuration, made anew when its files change, or when the
+/// control plane delivers other secrets. On the supervisor's thread; workers see a `RuntimeTLS` and nothing else.
 ///
 /// What cannot be used (a key of another certificate, an expired one, a file that is gone) changes nothing: what is there keeps serving,
 /// and log, metrics and `/certs` say so.
@@ -21,6 +21,8 @@ final class TLSContexts {
     private let wallClock: () -> Int64
     private let trusts = TLSTrustCache()
     private var entries: [TLSSource: Entry] = [:]
+    /// Delivered, by name: those of the snapshot that runs, and of one that is being prepared.
+    private var secrets: [String: Secret] = [:]
     private var watches: [String: Watch] = [:]
     private var settleTimer: LoopTimer!
     private var pollTimer: LoopTimer!
@@ -108,6 +110,8 @@ final class TLSContexts {
             users[ObjectIdentifier(runtime(for: tls)), default: []].append("cluster \(cluster.name)")
         }
         entries = entries.filter { users[ObjectIdentifier($0.value.runtime)] != nil }
+        let needed = Set(entries.keys.flatMap(\.secrets))
+        secrets = secrets.filter { needed.contains($0.key) }
         for entry in entries.values { entry.users = users[ObjectIdentifier(entry.runtime)] ?? [] }
         publish()
         watchFolders()
@@ -130,6 +134,41 @@ final class TLSContexts {
         if isReady { becameReady() }
     }
 
+    // MARK: Secrets
+
+    /// What is wrong with secrets that are not in use yet; nothing is changed.
+    func problems(in delivered: [Secret]) -> [String] {
+        delivered.filter { secrets[$0.name] != $0 }.compactMap { secret in
+            do throws(TLSConfigurationError) {
+                let read: (String) throws -> [UInt8] = { path throws in try secret.part(path) }
+                switch secret.content {
+                case .certificate:
+                    let tls = DownstreamTLS(certificate: .sds(name: secret.name))
+                    _ = try TLSContext.server(tls.withSecretsAsFiles([secret.name: secret]), now: wallClock(), files: read)
+                case .trust:
+                    let tls = UpstreamTLS(validation: TLSValidation(trust: .sds(name: secret.name)))
+                    _ = try TLSContext.client(tls.withSecretsAsFiles([secret.name: secret]), now: wallClock(), files: read)
+                }
+                return nil
+            } catch {
+                return "\(error)"
+            }
+        }
+    }
+
+    /// Takes over what the control plane delivered, beside what is there: contexts of the running snapshot change at once, for connections
+    /// from now on. `follow` forgets what is not needed. Who delivers looks by himself what may open now.
+    func deliver(_ delivered: [Secret]) {
+        let news = delivered.filter { secrets[$0.name] != $0 }
+        guard !news.isEmpty else { return }
+        for secret in news { secrets[secret.name] = secret }
+        let names = Set(news.map(\.name))
+        for entry in entries.values.sorted(by: { $0.source.name < $1.source.name }) where !names.isDisjoint(with: entry.source.secrets) {
+            load(entry)
+        }
+        publish()
+    }
+
     // MARK: Loading
 
     private func load(_ entry: Entry) {
@@ -137,8 +176,16 @@ final class TLSContexts {
         let stamps = FileStamp.all(entry.source.files)
         let isNews = stamps != entry.stamps
         entry.stamps = stamps
-        var files: [String: Result<[UInt8], SystemError>] = [:]
-        for path in entry.source.files { files[path] = Result { () throws(SystemError) in try FileReader.read(path) } }
+        var files: [String: Result<[UInt8], any Error>] = [:]
+        for path in entry.source.files { files[path] = Result { try FileReader.read(path) } }
+        for name in entry.source.secrets {
+            for path in [Secret.path(name), Secret.keyPath(name)] {
+                files[path] = Result {
+                    guard let secret = secrets[name] else { throw SecretProblem.notDelivered }
+                    return try secret.part(path)
+                }
+            }
+        }
         let contents = files.compactMapValues { try? ContentHash($0.get()) }
         if entry.runtime.context != nil, contents == entry.contents {
             // The same again, perhaps after something bad: what serves is what lies there, and its tickets stay good.
@@ -147,7 +194,10 @@ final class TLSContexts {
             return
         }
         do {
-            let context = try makeContext(entry.source) { try files[$0]!.get() }
+            let context = try makeContext(entry.source) { path in
+                guard let file = files[path] else { throw SecretProblem.notDelivered }
+                return try file.get()
+            }
             entry.runtime.replace(context)
             entry.contents = contents
             entry.problem = nil
@@ -161,8 +211,8 @@ final class TLSContexts {
 
     private func makeContext(_ source: TLSSource, _ read: (String) throws -> [UInt8]) throws(TLSConfigurationError) -> TLSContext {
         switch source {
-        case .server(let tls): try TLSContext.server(tls, now: wallClock(), trusts: trusts, files: read)
-        case .client(let tls): try TLSContext.client(tls, now: wallClock(), trusts: trusts, files: read)
+        case .server(let tls): try TLSContext.server(tls.withSecretsAsFiles(secrets), now: wallClock(), trusts: trusts, files: read)
+        case .client(let tls): try TLSContext.client(tls.withSecretsAsFiles(secrets), now: wallClock(), trusts: trusts, files: read)
         }
     }
 
@@ -257,32 +307,47 @@ enum TLSSource: Hashable {
         }
     }
 
+    /// Of a secret: `secret NAME`.
     var chainPath: String? {
-        guard case .file(let chain, _) = certificate else { return nil }
-        return chain
+        switch certificate {
+        case .file(let chain, _): chain
+        case .sds(let name): Secret.path(name)
+        case .unresolved, nil: nil
+        }
     }
 
     var trustPath: String? {
-        guard case .file(let path) = trust else { return nil }
-        return path
+        switch trust {
+        case .file(let path): path
+        case .sds(let name): Secret.path(name)
+        case .unresolved, nil: nil
+        }
     }
 
     /// Each once.
     var files: [String] {
         var files: [String] = []
         if case .file(let chain, let key) = certificate { files = chain == key ? [chain] : [chain, key] }
-        if let trustPath, !files.contains(trustPath) { files.append(trustPath) }
+        if case .file(let path) = trust, !files.contains(path) { files.append(path) }
         return files
+    }
+
+    /// The names of the secrets that it needs.
+    var secrets: [String] {
+        var names: [String] = []
+        if case .sds(let name) = certificate { names.append(name) }
+        if case .sds(let name) = trust, !names.contains(name) { names.append(name) }
+        return names
     }
 
     /// For logs and labels: where the certificate comes from, or the trust where there is none of our own.
     var name: String {
         switch (certificate, trust) {
         case (.file(let chain, _), _): chain
-        case (.sds(let name), _): name
+        case (.sds(let name), _): Secret.path(name)
         case (.unresolved(let arn), _): arn
         case (nil, .file(let path)): path
-        case (nil, .sds(let name)): name
+        case (nil, .sds(let name)): Secret.path(name)
         case (nil, .unresolved(let arns)): arns.joined(separator: ",")
         case (nil, nil): "-"
         }
