@@ -94,6 +94,7 @@ let package = Package(
         controlPlane("ControlAPI"),
         controlPlane("Explain", ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]),
         controlPlane("Rollout", ["Base"]),
+        controlPlane("XDSServer", ["XDSWire", "ProxyConfig", "Base"]),
         .executableTarget(
             name: "outrigger",
             dependencies: [
@@ -125,6 +126,7 @@ let package = Package(
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("XDSClientTests", ["XDSClient", "XDSWire", "ProxyConfig", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
+        tests("XDSServerTests", ["XDSServer", "XDSWire", "ProxyConfig", "Base"]),
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],
             exclude: ["Golden"]),

@@ -43,6 +43,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("EventStore", "ControlPlane", ["COpenSSL", "GRDB", "Foundation", "Glibc", "Synchronization"]),
     ("Projections", "ControlPlane", ["EventStore", "MeshYAML", "MeshModel", "Base", "Foundation"]),
     ("ControlAPI", "ControlPlane", []),
+    ("XDSServer", "ControlPlane", ["XDSWire", "ProxyConfig", "Base"]),
     (
         "Explain", "ControlPlane",
         ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]

@@ -148,9 +148,10 @@ extension Cluster: WireMessage {
 }
 
 /// Cluster.DiscoveryType.
-private enum DiscoveryType {
+enum DiscoveryType {
     static let fixed = 0
     static let strictDNS = 1
+    static let logicalDNS = 2
     static let eds = 3
     static let originalDestination = 4
 }

@@ -46,6 +46,15 @@ extension Cluster: WireResource {
     public static var resourceType: ResourceType { .cluster }
     public var resourceName: String { name }
     public func encoded() -> [UInt8] { wireBytes(self) }
+
+    /// A `.dns` cluster of one name as LOGICAL_DNS, for clients that know no STRICT_DNS.
+    public func encodedWithLogicalDNS() -> [UInt8] {
+        var message = MessageWriter<Fields>()
+        write(to: &message)
+        // Of a field that stands twice the last one counts.
+        message.number(.type, DiscoveryType.logicalDNS)
+        return message.bytes
+    }
 }
 
 extension ClusterLoadAssignment: WireResource {
