@@ -122,6 +122,9 @@ final class RawPeer: Link {
         close()
     }
 
+    /// FIN, and reading goes on.
+    func endWriting() { Socket.shutdownWrite(descriptor) }
+
     var text: String { String(decoding: bytes, as: UTF8.self) }
     /// The other side has ended or reset it.
     var isOver: Bool { isAtEnd || failure != nil }

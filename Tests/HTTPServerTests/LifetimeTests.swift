@@ -104,6 +104,57 @@ struct LifetimeTests {
         peer?.close()
     }
 
+    @Test("an answer that ends its connection arrives whole, however slowly it is read", arguments: [true, false])
+    func lastAnswer(halfCloses: Bool) throws {
+        var limits = HTTPServerLimits()
+        limits.lingerTime = .milliseconds(1)
+        let body = bytes(12 << 20)
+        let harness = try Harness(limits: limits) { $0.respond(status: 200, body: body) }
+        let peer = try harness.peer()
+        peer.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        peer.pauseReading()
+        try harness.drive("the request") { harness.server.counters.requests == 1 }
+        harness.turn()
+        if halfCloses { peer.endWriting() }
+        // Longer than it would wait for the caller's end.
+        let until = Clock.now() + .milliseconds(30)
+        while Clock.now() < until { harness.loop.turn(maximumWait: .milliseconds(5)) }
+        #expect(harness.server.openConnections == 1)
+        peer.resumeReading()
+        try harness.drive("the end") { peer.isOver }
+        #expect(peer.failure == nil && Array(peer.bytes.suffix(body.count)) == body)
+        peer.close()
+        try harness.drive("no connection") { harness.server.openConnections == 0 }
+        #expect(harness.server.counters.cutOff == 0)
+    }
+
+    @Test("beyond what may wait in all, those are cut off for whom something waits already")
+    func totalQueue() throws {
+        let holder = Holder()
+        var limits = HTTPServerLimits()
+        limits.maxTotalQueuedBytes = 1 << 20
+        let harness = try Harness(limits: limits, handler: holder.hold)
+        let client = harness.client()
+        let slow = (0..<5).map { Answer(client.request(path: "/slow/\($0)", authority: "a")) }
+        for answer in slow { answer.stream.isBodyPaused = true }
+        let good = Answer(client.request(path: "/good", authority: "a"))
+        try harness.drive("requests") { holder.exchanges.count == 6 }
+        for exchange in holder.exchanges { exchange.begin(status: 200) }
+        // The client's windows hold 256 KiB of each, and 1 MiB together.
+        for _ in 0..<4 {
+            for exchange in holder.exchanges.dropLast() { exchange.send(bytes(150_000)) }
+            harness.turn()
+        }
+        #expect(!holder.closures.isEmpty && holder.closures.count <= 5)
+        #expect(harness.server.queuedBytes <= limits.maxTotalQueuedBytes)
+        for answer in slow { answer.stream.reset() }
+        harness.turn()
+        holder.exchanges[5].send(bytes(150_000))
+        try harness.drive("the good one's answer") { good.body.count == 150_000 }
+        #expect(harness.server.queuedBytes == 0)
+        client.close()
+    }
+
     @Test("a caller that goes away closes its exchange, once", arguments: ["reset", "close", "HTTP/1 close", "HTTP/1 half-close"])
     func callerLeaves(how: String) throws {
         let holder = Holder()

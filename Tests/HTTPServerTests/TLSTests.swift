@@ -102,7 +102,7 @@ struct TLSTests {
         let secure = try Harness(tls: tls.server())
         let plain = secure.client()
         let answer = try secure.call(plain)
-        #expect(answer.failure?.kind == .notHTTP2, "\(answer.failure?.text ?? "")")
+        #expect(answer.failure == HTTPClientFailure(.notHTTP2, "not an HTTP/2 server: it answers \"HTTP/1.0 400 This port speaks TLS\""))
         #expect(secure.incidents.map(\.kind) == [.handshakeFailed])
 
         let open = try Harness()

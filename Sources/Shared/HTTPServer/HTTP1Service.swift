@@ -190,10 +190,12 @@ final class HTTP1Service: Service {
 
     override func send(_ exchange: HTTPExchange, _ bytes: [UInt8]) {
         guard exchange === self.exchange, framing != .none, !isOverQueue else { return }
+        let waited = connection.unsentBytes > 0
         if framing == .chunked { MessageEncoder.encodeChunkHeader(bytes.count, into: &connection.output) }
         connection.output.append(bytes)
         if framing == .chunked { MessageEncoder.encodeChunkEnd(into: &connection.output) }
-        isOverQueue = connection.unsentBytes > limits.maxQueuedBytes
+        connection.countQueued(connection.unsentBytes)
+        isOverQueue = connection.unsentBytes > limits.maxQueuedBytes || (waited && server.queuedBytes > limits.maxTotalQueuedBytes)
         connection.flushLater()
     }
 
@@ -229,6 +231,7 @@ final class HTTP1Service: Service {
         sendContinue()
         connection.flush()
         guard !connection.isClosed else { return }
+        connection.countQueued(connection.unsentBytes)
         if closesWhenFlushed { return connection.linger() }
         decode()
     }
@@ -240,6 +243,7 @@ final class HTTP1Service: Service {
     }
 
     override func drained() {
+        connection.countQueued(connection.unsentBytes)
         if connection.unsentBytes < Self.lowWaterBytes { exchange?.drained() }
         // Requests that waited for their predecessors' answers to be read.
         if !input.isEmpty { connection.flushLater() }

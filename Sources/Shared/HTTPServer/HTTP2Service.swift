@@ -164,8 +164,12 @@ final class HTTP2Service: Service {
 
     override func send(_ exchange: HTTPExchange, _ bytes: [UInt8]) {
         guard let wire = exchange.wire, exchange.head.method != .head, !exchange.isOverQueue else { return }
+        let waited = wire.queuedBytes > 0
         unsafe bytes.withUnsafeBytes { unsafe session.send(wire, $0) }
-        if wire.queuedBytes > limits.maxQueuedBytes || session.queuedBytes > limits.maxConnectionQueuedBytes {
+        connection.countQueued(session.queuedBytes)
+        if wire.queuedBytes > limits.maxQueuedBytes || session.queuedBytes > limits.maxConnectionQueuedBytes
+            || (waited && server.queuedBytes > limits.maxTotalQueuedBytes)
+        {
             exchange.isOverQueue = true
             overQueue.append(exchange)
         }
@@ -227,6 +231,7 @@ final class HTTP2Service: Service {
         if !connection.isClosed, !session.events.isEmpty { unsafe walk(UnsafeRawBufferPointer(start: nil, count: 0)) }
         guard !connection.isClosed else { return }
         if let failure = session.failure { return failed(failure) }
+        connection.countQueued(session.queuedBytes)
         leaving.removeAll { $0.wire.isClosed || $0.wire.queuedBytes == 0 }
         if session.queuedBytes == 0 {
             stallCheck = .never

@@ -38,7 +38,7 @@ public final class HTTPExchange {
     public var onDrained: (() -> Void)?
     /// While true, `onBody` and `onEnd` wait, and the caller once its window is used up.
     public var isBodyPaused = false { didSet { if !isBodyPaused { deliverLater() } } }
-    /// For whoever handles the exchange.
+    /// For whoever handles the exchange, until it is over and `onClosed` has returned.
     public var context: AnyObject?
 
     private enum Response {
@@ -269,8 +269,11 @@ public final class HTTPExchange {
     func closed(_ closure: HTTPClosure) {
         guard service != nil else { return }
         let onClosed = self.onClosed
+        let context = self.context
         over()
+        self.context = context
         onClosed?(closure)
+        self.context = nil
     }
 
     private func over() {

@@ -12,6 +12,9 @@ public final class HTTPServer {
     /// Told of what goes wrong beyond a single exchange, for logs. Callers decide how often: log with a bound.
     public var onIncident: ((HTTPServerIncident) -> Void)?
 
+    /// Response bytes that wait for callers to read, of all connections.
+    public internal(set) var queuedBytes = 0
+
     let handler: (HTTPExchange) -> Void
     let buffers = LinkBuffers()
     private var listeners: [Listener] = []
@@ -110,6 +113,7 @@ public final class HTTPServer {
 
     func closed(_ connection: ServerConnection) {
         guard connection.listIndex >= 0 else { return }
+        connection.countQueued(0)
         let last = connections.removeLast()
         if connection.listIndex < connections.count {
             connections[connection.listIndex] = last

@@ -17,6 +17,9 @@ public struct HTTPServerLimits: Sendable {
     public var maxQueuedBytes = 16 << 20
     /// The same for all exchanges of one connection together.
     public var maxConnectionQueuedBytes = 64 << 20
+    /// The same for the whole server. Beyond it, whoever is sent something while something waits for him already is cut off: a caller
+    /// that reads has nothing waiting.
+    public var maxTotalQueuedBytes = 1 << 30
 
     /// For TLS, and for the first request's head once a byte of it has come; then 408, or the connection is closed.
     public var headTimeout = Nanoseconds.seconds(10)
@@ -26,6 +29,8 @@ public struct HTTPServerLimits: Sendable {
     public var writeTimeout = Nanoseconds.seconds(60)
     /// A connection without a request.
     public var idleTimeout = Nanoseconds.seconds(300)
+    /// At the end of a connection: how long the caller's own end is awaited once ours has left.
+    public var lingerTime = Nanoseconds.seconds(2)
     /// HTTP/2: PING while streams are open, to find callers that are gone. `.zero` = none.
     public var pingInterval = Nanoseconds.seconds(30)
     /// For the answer to PING, and to our SETTINGS; then the connection is closed.

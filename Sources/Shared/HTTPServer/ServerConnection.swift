@@ -30,7 +30,9 @@ final class ServerConnection: Link {
     /// The caller reads nothing of what waits for it.
     private var stallDeadline = Instant.never
 
-    private static let lingerTime = Nanoseconds.seconds(2)
+    private var lingerDeadline = Instant.never
+    /// What the server counts as waiting for this connection.
+    private var countedQueue = 0
 
     init(adopting descriptor: CInt, peer: SocketAddress, tls: TLSContext?, server: HTTPServer) {
         self.peer = peer
@@ -105,16 +107,30 @@ final class ServerConnection: Link {
         }
     }
 
+    /// Keeps the server's sum of what waits up to date.
+    func countQueued(_ bytes: Int) {
+        server.queuedBytes += bytes - countedQueue
+        countedQueue = bytes
+    }
+
     override func broke(_ failure: LinkFailure) {
         if case .opening = phase {
             if case .tls(let error) = failure {
                 server.report(.handshakeFailed, peer, "TLS handshake failed: \(error)")
-                // For the alert that says why to be read.
+                if error == .notTLS { sayTLS() }
+                // For what says why to be read.
                 return linger()
             }
             return close()
         }
         end(.connectionLost("the connection broke: \(failure)"), reset: true)
+    }
+
+    /// In plaintext, to a caller who speaks plaintext; most likely it is HTTP.
+    private func sayTLS() {
+        let answer: StaticString = "HTTP/1.0 400 This port speaks TLS\r\nconnection: close\r\n\r\nThis port speaks TLS: use https.\n"
+        // If it fails, nobody is there to read it.
+        _ = unsafe Socket.write(descriptor, UnsafeRawBufferPointer(start: answer.utf8Start, count: answer.utf8CodeUnitCount))
     }
 
     // MARK: Writing
@@ -128,6 +144,7 @@ final class ServerConnection: Link {
     }
 
     override func drained() {
+        if case .lingering = phase { lingerDeadline = loop.now + server.limits.lingerTime }
         noteProgress()
         if case .serving(let service) = phase { service.drained() }
     }
@@ -157,7 +174,7 @@ final class ServerConnection: Link {
         case .opening: next = accepted + server.limits.headTimeout
         case .undecided: next = stash.isEmpty ? idleSince + server.limits.idleTimeout : accepted + server.limits.headTimeout
         case .serving(let service): next = min(service.deadline, stallDeadline)
-        case .lingering: return
+        case .lingering: next = min(stallDeadline, lingerDeadline)
         }
         if next != .never { loop.setDeadline(self, next) }
     }
@@ -170,14 +187,14 @@ final class ServerConnection: Link {
         case .undecided where !stash.isEmpty:
             server.report(.timedOut, peer, "sent too little to tell its protocol by in time")
             close(reset: true)
-        case .undecided, .lingering: close()
-        case .serving(let service):
-            if now >= stallDeadline {
-                server.report(.cutOff, peer, "read nothing for \(server.limits.writeTimeout.seconds) s; \(unsentBytes) bytes were waiting")
-                return end(.cutOff(waitingBytes: unsentBytes), reset: true)
-            }
+        case .undecided: close()
+        case .lingering where now < stallDeadline: now >= lingerDeadline ? close() : arm()
+        case .serving(let service) where now < stallDeadline:
             service.deadlineReached(now: now)
             arm()
+        case .serving, .lingering:
+            server.report(.cutOff, peer, "read nothing for \(server.limits.writeTimeout.seconds) s; \(unsentBytes) bytes were waiting")
+            end(.cutOff(waitingBytes: unsentBytes), reset: true)
         }
     }
 
@@ -197,7 +214,9 @@ final class ServerConnection: Link {
         if case .lingering = phase { return }
         phase = .lingering
         finish()
-        if !isClosed { loop.setDeadline(self, loop.now + Self.lingerTime) }
+        // Else it begins when all has left.
+        if unsentBytes == 0 { lingerDeadline = loop.now + server.limits.lingerTime }
+        noteProgress()
     }
 
     /// Tells every exchange, and closes.

@@ -138,7 +138,11 @@ open class Link: EventSource {
                 readReady = false
             case .end:
                 sawEnd = true
-                if isDiscarding { return close() }
+                if isDiscarding {
+                    // Who has sent its end may still read ours.
+                    if unsentBytes == 0 { close() }
+                    return
+                }
                 inputEnded()
             case .failed(let error):
                 readReady = false
@@ -208,8 +212,11 @@ open class Link: EventSource {
                 return
             case .end:
                 sawEnd = true
-                return receivedEnd(isCut: false)
+                if !isDiscarding { return receivedEnd(isCut: false) }
+                if unsentBytes == 0 { close() }
+                return
             case .failed(let error):
+                if isDiscarding { return close() }
                 if writeSealed(tls) { broke(.tls(error)) }
                 return
             }
