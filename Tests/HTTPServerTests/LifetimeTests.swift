@@ -204,6 +204,57 @@ struct LifetimeTests {
         }
     }
 
+    @Test("a handler may break off, or close the server, wherever it is called", arguments: ["head", "body", "end"], [true, false])
+    func breakOff(place: String, closesServer: Bool) throws {
+        var harness: Harness!
+        var count = 0
+        func breakOff(_ exchange: HTTPExchange) {
+            count += 1
+            if closesServer { harness.server.close() } else { exchange.reset() }
+        }
+        for isHTTP2 in [true, false] {
+            harness = try Harness { exchange in
+                if place == "head" { return breakOff(exchange) }
+                exchange.onBody = { [unowned exchange] _ in if place == "body" { breakOff(exchange) } }
+                exchange.onEnd = { [unowned exchange] in breakOff(exchange) }
+            }
+            if isHTTP2 {
+                let client = harness.client()
+                #expect(try harness.call(client, "POST", "/", body: bytes(1000)).failure != nil)
+                client.close()
+            } else {
+                let peer = try harness.peer()
+                peer.send(Array("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n".utf8) + bytes(1000))
+                try harness.drive("the end") { peer.isOver }
+                peer.close()
+            }
+            try harness.drive("no connection") { harness.server.openConnections == 0 }
+        }
+        #expect(count == 2)
+    }
+
+    @Test("draining: a request that is half there is answered, and its connection ends")
+    func drainWithinRequest() throws {
+        let harness = try Harness()
+        let peers = try (0..<3).map { _ in try harness.peer() }
+        try harness.drive("connections") { harness.server.openConnections == 3 }
+        peers[0].send("PRI")
+        peers[1].send("GET / HT")
+        harness.turn()
+        harness.server.drain()
+        try harness.drive("the silent one to leave") { peers[2].isOver }
+        #expect(!peers[0].isOver && !peers[1].isOver)
+        peers[1].send("TP/1.1\r\nhost: a\r\n\r\n")
+        try harness.drive("an answer and the end") { peers[1].isOver }
+        #expect(peers[1].text.contains("200 OK") && peers[1].text.contains("connection: close"))
+        peers[0].send(" * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        peers[0].send([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        // GOAWAY: a frame of type 7.
+        try harness.drive("GOAWAY and the end") { peers[0].isOver }
+        #expect(peers[0].bytes.count > 17 && peers[0].bytes.suffix(17)[peers[0].bytes.count - 14] == 7)
+        for peer in peers { peer.close() }
+    }
+
     @Test("draining: what is open ends, nothing new begins, and then it is told")
     func drain() throws {
         let holder = Holder()

@@ -88,8 +88,9 @@ final class HTTP1Service: Service {
                 began(head)
             case .body(let range):
                 let piece = unsafe UnsafeRawBufferPointer(rebasing: input.unsafeBytes[range])
-                // The handler may answer, but nothing touches `input` while it is asked.
                 if let exchange, unsafe !exchange.receivedBody(piece) { heldBytes += range.count }
+                // The handler may have broken off, and then there is no input any more.
+                guard !connection.isClosed else { return false }
                 input.consume(position)
             case .end:
                 input.consume(position)
@@ -245,6 +246,10 @@ final class HTTP1Service: Service {
     override func drained() {
         connection.countQueued(connection.unsentBytes)
         if connection.unsentBytes < Self.lowWaterBytes { exchange?.drained() }
+        if isIdle {
+            connection.becameIdle()
+            connection.arm()
+        }
         // Requests that waited for their predecessors' answers to be read.
         if !input.isEmpty { connection.flushLater() }
     }
@@ -252,7 +257,8 @@ final class HTTP1Service: Service {
     override var deadline: Instant {
         if headDeadline != .never { return headDeadline }
         if let exchange { return exchange.bodyDeadline }
-        return connection.idleSince + limits.idleTimeout
+        // While an answer is on its way, the connection sees to that.
+        return isIdle ? connection.idleSince + limits.idleTimeout : .never
     }
 
     override func deadlineReached(now: Instant) {

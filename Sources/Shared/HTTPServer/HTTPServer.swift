@@ -4,7 +4,8 @@ internal import HTTPTransport
 public import Reactor
 public import Transport
 
-/// Listens, and gives each request to its handler as an `HTTPExchange`. Confined to its loop's thread.
+/// Listens, and gives each request to its handler as an `HTTPExchange`. Confined to its loop's thread. It ends with `close`, which must
+/// come before its owner lets go of it.
 public final class HTTPServer {
     public let loop: EventLoop
     public let limits: HTTPServerLimits

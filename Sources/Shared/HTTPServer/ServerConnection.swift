@@ -67,12 +67,12 @@ final class ServerConnection: Link {
             case .none, .other: break
             }
         }
+        if server.isDraining { drain() }
         arm()
     }
 
     private func serve(_ service: Service) {
         phase = .serving(service)
-        if server.isDraining { service.drain() }
     }
 
     override func received(_ bytes: UnsafeRawBufferPointer) {
@@ -98,6 +98,8 @@ final class ServerConnection: Link {
         let service = fits ? HTTP2Service(self) : HTTP1Service(self)
         serve(service)
         unsafe service.received(bytes.unsafeBytes)
+        // What came with these bytes is still answered.
+        if server.isDraining, !isClosed { service.drain() }
     }
 
     override func receivedEnd(isCut: Bool) {
