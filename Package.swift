@@ -36,6 +36,7 @@ let package = Package(
     platforms: [.macOS(.v26)],  // Says only which standard library we use; the product runs on Linux.
     products: [
         .executable(name: "outrigger-proxy", targets: ["outrigger-proxy"]),
+        .executable(name: "outriggerd", targets: ["outriggerd"]),
         .executable(name: "outrigger", targets: ["outrigger"]),
     ],
     dependencies: [
@@ -95,6 +96,15 @@ let package = Package(
         controlPlane("Explain", ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]),
         controlPlane("Rollout", ["Base"]),
         controlPlane("XDSServer", ["XDSWire", "ProxyConfig", "Base"]),
+        controlPlane(
+            "Daemon",
+            [
+                "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "MeshCompiler", "MeshYAML", "MeshModel",
+                "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+        .executableTarget(
+            name: "outriggerd", dependencies: ["Daemon"], path: "Sources/ControlPlane/outriggerd", swiftSettings: strict),
         .executableTarget(
             name: "outrigger",
             dependencies: [
@@ -130,7 +140,9 @@ let package = Package(
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],
             exclude: ["Golden"]),
-        tests("ExplainTests", ["Explain", "ControlAPI", "MeshCompiler", "MeshYAML", "MeshModel", "ProxyConfig", "Routing", "HTTP", "Base"]),
+        tests(
+            "ExplainTests",
+            ["Explain", "ControlAPI", "MeshCompiler", "MeshYAML", "MeshModel", "ProxyConfig", "Routing", "HTTP", "Base"]),
         tests(
             "OutriggerTests",
             [

@@ -50,6 +50,15 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ),
     ("Rollout", "ControlPlane", ["Base"]),
     (
+        "Daemon", "ControlPlane",
+        [
+            "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "MeshCompiler", "MeshYAML", "MeshModel",
+            "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base", "ArgumentParser",
+            "Foundation",
+        ]
+    ),
+    ("outriggerd", "ControlPlane", ["Daemon"]),
+    (
         "outrigger", "CLI",
         [
             "CSpawn", "MeshYAML", "MeshCompiler", "MeshModel", "ConfigText", "XDSWire", "ProxyConfig", "Base", "ArgumentParser",

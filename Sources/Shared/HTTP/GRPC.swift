@@ -10,9 +10,12 @@ public enum GRPC {
         public static let ok: UInt32 = 0
         public static let cancelled: UInt32 = 1
         public static let unknown: UInt32 = 2
+        public static let invalidArgument: UInt32 = 3
         public static let deadlineExceeded: UInt32 = 4
+        public static let alreadyExists: UInt32 = 6
         public static let permissionDenied: UInt32 = 7
         public static let resourceExhausted: UInt32 = 8
+        public static let aborted: UInt32 = 10
         public static let unimplemented: UInt32 = 12
         public static let `internal`: UInt32 = 13
         public static let unavailable: UInt32 = 14

@@ -170,3 +170,16 @@ struct TimerWheel: ~Copyable {
         object.filedTick = .max
     }
 }
+
+/// Calls a closure at its deadline, for owners that are not `Timed` themselves. Cancel it before the last reference to it goes.
+public final class LoopTimer: Timed {
+    private let action: (Instant) -> Void
+
+    public init(_ action: @escaping (Instant) -> Void) {
+        self.action = action
+    }
+
+    public override func deadlineReached(now: Instant) {
+        action(now)
+    }
+}

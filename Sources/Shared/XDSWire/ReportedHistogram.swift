@@ -78,6 +78,21 @@ public struct ReportedHistogram: Hashable, Sendable {
         return Double(largest)
     }
 
+    /// How many values are at most each of `bounds` (in nanoseconds, ascending), to the nearest bucket.
+    public func counts(atMost bounds: [Double]) -> [UInt64] {
+        var counts: [UInt64] = []
+        var seen: UInt64 = 0
+        var index = 0
+        for bound in bounds {
+            while index < buckets.count, middle(index) <= bound {
+                seen &+= buckets[index]
+                index += 1
+            }
+            counts.append(seen)
+        }
+        return counts
+    }
+
     private func middle(_ bucket: Int) -> Double {
         (lowerBound(bucket) + lowerBound(bucket + 1)) / 2
     }

@@ -1,0 +1,325 @@
+import Base
+import EventStore
+import Foundation
+import HTTPServer
+import MeshCompiler
+import MeshModel
+import Projections
+import ProxyConfig
+import Reactor
+import Rollout
+import Telemetry
+import Transport
+import XDSServer
+import XDSWire
+
+/// The control plane at work: what users want comes in as commands, is recorded, compiled and pushed; what proxies report comes back.
+///
+/// Everything here happens on the loop's thread. The disk and the compiler have threads of their own (`Workshop`).
+final class Controller {
+    struct Options {
+        /// A proxy whose reports have stopped so long is no endpoint any more.
+        var lostAfter = Nanoseconds.seconds(15)
+        var reportInterval = Nanoseconds.seconds(5)
+        /// The caller of this API on this machine may do everything without a token.
+        var trustsLoopback = true
+    }
+
+    let loop: EventLoop
+    let options: Options
+    let journal: Journal
+    let publisher: Publisher
+    let fleet = Fleet()
+    let workshop: Workshop
+    let started = UnixTime.now
+    private(set) var traffic = TrafficWindow()
+    private(set) var ads: ADSService!
+    private(set) var reports: ReportService!
+    private(set) var rollouts: RolloutDriver!
+    private(set) var commands: CommandQueue!
+    private var timers: [InstanceKey: LoopTimer] = [:]
+    private var knownServices: [String: String] = [:]
+    private var unknownClients: Set<String> = []
+
+    /// What we call ourselves in xDS.
+    let name = "outriggerd"
+
+    init(loop: EventLoop, journal: Journal, workshop: Workshop, options: Options) {
+        self.loop = loop
+        self.journal = journal
+        self.workshop = workshop
+        self.options = options
+        publisher = Publisher(compiler: workshop)
+        ads = ADSService(self)
+        reports = ReportService(self)
+        rollouts = RolloutDriver(self)
+        commands = CommandQueue(self)
+        publisher.endpoints = { [unowned self] node in registeredEndpoints(of: node) }
+        publisher.onChange = { [unowned self] targets in ads.configurationsChanged(targets) }
+        journal.onEvents = { [unowned self] events in happened(events) }
+        resume()
+    }
+
+    /// The mesh as it is wanted now.
+    var mesh: MeshResources { journal.models.desired.mesh }
+
+    // MARK: Start
+
+    /// What was before this process began goes on: proxies stay endpoints until they are known to be gone, rollouts continue.
+    private func resume() {
+        publisher.setMesh(mesh)
+        for instance in journal.models.nodes.instances.values where instance.state != .left { startLosing(instance.key) }
+        publisher.setRegistered(registeredNodes)
+        rollouts.resume()
+    }
+
+    // MARK: What was recorded
+
+    private func happened(_ events: [StoredEvent]) {
+        var meshChanged = false
+        var nodes: Set<MeshModel.ResourceKey> = []
+        for stored in events {
+            guard let event = try? MeshEvent(stored) else { continue }
+            switch event {
+            case .resourceApplied, .resourceDeleted, .namespaceApplied, .namespaceDeleted: meshChanged = true
+            case .nodeRegistered(let node): if let key = node.node.resource { nodes.insert(key) }
+            case .nodeReady(let change), .nodeDraining(let change), .nodeLeft(let change):
+                if let key = change.instance.node.resource { nodes.insert(key) }
+            default: break
+            }
+        }
+        if meshChanged {
+            knownServices = [:]
+            publisher.setMesh(mesh)
+            ads.meshChanged()
+        }
+        if !nodes.isEmpty {
+            publisher.setRegistered(registeredNodes)
+            publisher.endpointsChanged(of: nodes)
+        }
+        followers.forEach { $0.value(events) }
+    }
+
+    /// Who wants to hear of every event from now on (`events --follow`).
+    private var followers: [Int: ([StoredEvent]) -> Void] = [:]
+    private var nextFollower = 0
+
+    func follow(_ body: @escaping ([StoredEvent]) -> Void) -> Int {
+        nextFollower += 1
+        followers[nextFollower] = body
+        return nextFollower
+    }
+
+    func unfollow(_ id: Int) {
+        followers[id] = nil
+    }
+
+    // MARK: Discovery
+
+    /// Nodes whose endpoints are their proxies.
+    private var registeredNodes: Set<MeshModel.ResourceKey> {
+        Set(journal.models.endpoints.nodesWithEndpoints.compactMap(\.resource).filter { $0.kind == .virtualNode })
+    }
+
+    private func registeredEndpoints(of node: ObjectKey) -> [Publisher.RegisteredEndpoint] {
+        guard let subject = MeshCompiler.Subject(node) else { return [] }
+        let listeners = inboundPorts(of: subject)
+        return journal.models.endpoints.endpoints(of: node).compactMap { endpoint in
+            guard !endpoint.isDraining, let address = IPAddress(endpoint.address) else { return nil }
+            return Publisher.RegisteredEndpoint(address: address, ports: listeners, zone: endpoint.zone ?? "")
+        }
+    }
+
+    /// Where a node's proxies listen for each port of the mesh: the same for all, but for the address.
+    private func inboundPorts(of subject: MeshCompiler.Subject) -> [Base.Port: Base.Port] {
+        if let known = publisher.compiled(Publisher.Target(subject: subject, hostAddress: nil, edition: .current)) {
+            return known.inboundAddresses.mapValues(\.port)
+        }
+        guard case .success(let compiled) = MeshCompiler.compile(mesh, for: subject) else { return [:] }
+        return compiled.inboundAddresses.mapValues(\.port)
+    }
+
+    /// A stream of a proxy has come.
+    func arrived(_ key: InstanceKey, _ client: ClientNode, from peer: SocketAddress, reportStream: Int?) {
+        let address = client.address ?? client.host ?? peer.ip
+        var instance =
+            fleet[key]
+            ?? Fleet.Instance(
+                key: key, client: client, mesh: client.mesh, address: address, connectedSince: nil, lastSeen: journal.now)
+        instance.client = client
+        instance.address = address
+        if !instance.isConnected {
+            instance.connectedSince = journal.now
+            Log.info("fleet", "\(key) connected from \(peer)")
+        }
+        if let reportStream { instance.reportStream = reportStream } else { instance.configurationStreams += 1 }
+        instance.lastSeen = journal.now
+        fleet.add(instance)
+        stopLosing(key)
+    }
+
+    /// A client whose node no resource describes waits until there is one.
+    func unknownClient(_ client: ClientNode, from peer: SocketAddress) {
+        guard unknownClients.count < 1000, unknownClients.insert(client.id).inserted else { return }
+        Log.warning("fleet", "\(peer): \"\(client.id)\" waits: no VirtualNode or VirtualGateway of that name")
+    }
+
+    func reported(_ key: InstanceKey, _ report: NodeReport) {
+        guard let instance = fleet[key] else { return }
+        traffic.add(report, after: instance.report, from: key.node, now: loop.now) { self.service(ofCluster: $0) }
+        fleet.update(key) {
+            $0.report = report
+            $0.reportedAt = loop.now
+            $0.lastSeen = journal.now
+            $0.rejection =
+                report.rejection.flatMap { rejection in
+                    rejection.version == report.applied?.version ? nil : rejection.reason
+                } ?? ($0.acknowledged == $0.wanted ? nil : $0.rejection)
+        }
+        register(key, report)
+        recordApplied(key, report)
+        rollouts.reported(key, report)
+    }
+
+    private func register(_ key: InstanceKey, _ report: NodeReport) {
+        guard let instance = fleet[key] else { return }
+        let known = journal.models.nodes.instances[key]
+        var events: [MeshEvent] = []
+        let address = instance.address.description
+        let zone = instance.client.locality.zone
+        if known == nil || known?.state == .left || known?.address != address || known?.zone != (zone.isEmpty ? nil : zone) {
+            let ports = MeshCompiler.Subject(key.node).map { inboundPorts(of: $0).values.map { Int($0) }.sorted() } ?? []
+            events.append(
+                .nodeRegistered(
+                    NodeRegistration(
+                        instance: key.instance, node: key.node, address: address, ports: ports, zone: zone.isEmpty ? nil : zone)))
+        }
+        let state = events.isEmpty ? known?.state : .registered
+        switch report.state {
+        case .live where report.applied != nil && state != .ready: events.append(.nodeReady(InstanceChange(instance: key)))
+        case .draining where state != .draining:
+            events.append(.nodeDraining(InstanceChange(instance: key, reason: "it drains")))
+        default: break
+        }
+        guard !events.isEmpty, pendingRegistrations.insert(key).inserted else { return }
+        journal.record(events, actor: actor(key)) { [weak self] _ in self?.pendingRegistrations.remove(key) }
+    }
+
+    private var pendingRegistrations: Set<InstanceKey> = []
+
+    func reportsEnded(_ key: InstanceKey, reportStream: Int) {
+        guard fleet[key]?.reportStream == reportStream else { return }
+        fleet.update(key) { $0.reportStream = nil }
+        if fleet[key]?.report?.state == .draining { return left(key, "it drained") }
+        startLosing(key)
+    }
+
+    func configurationEnded(_ key: InstanceKey) {
+        fleet.update(key) { $0.configurationStreams -= 1 }
+        guard let instance = fleet[key], !instance.isConnected else { return }
+        Log.info("fleet", "\(key) disconnected")
+        // A client that never reports is known by its configuration stream alone.
+        if instance.report == nil { startLosing(key) }
+    }
+
+    /// Whether a proxy with an open stream has not been heard of for longer than it should be.
+    func isSilent(_ instance: Fleet.Instance) -> Bool {
+        loop.now - instance.reportedAt > Nanoseconds(count: options.reportInterval.count * 2)
+    }
+
+    private func startLosing(_ key: InstanceKey) {
+        stopLosing(key)
+        let timer = LoopTimer { [weak self] _ in
+            guard let self, fleet[key]?.reportStream == nil else { return }
+            left(key, "its stream was lost for \(options.lostAfter.count / 1_000_000_000) s")
+        }
+        timers[key] = timer
+        loop.setDeadline(timer, loop.now + options.lostAfter)
+    }
+
+    private func stopLosing(_ key: InstanceKey) {
+        if let timer = timers.removeValue(forKey: key) { loop.cancelDeadline(timer) }
+    }
+
+    private func left(_ key: InstanceKey, _ reason: String) {
+        stopLosing(key)
+        if fleet[key]?.isConnected != true {
+            fleet.remove(key)
+            ads.forget(key)
+        }
+        rollouts.left(key)
+        guard let known = journal.models.nodes.instances[key], known.state != .left else { return }
+        Log.info("fleet", "\(key) left: \(reason)")
+        journal.record([.nodeLeft(InstanceChange(instance: key, reason: reason))], actor: "system")
+    }
+
+    // MARK: What proxies say of their configuration
+
+    func synced(_ key: InstanceKey, _ version: String?) {
+        fleet.update(key) {
+            $0.acknowledged = version
+            $0.rejection = nil
+        }
+    }
+
+    func refused(_ key: InstanceKey, _ refusal: DiscoveryStream.Refusal) {
+        let problem = "\(refusal.type.name): \(refusal.reason)"
+        Log.warning("xds", "\(key) refused \(refusal.type.name) \(refusal.version): \(refusal.reason)")
+        fleet.update(key) { $0.rejection = problem }
+        let version = fleet[key]?.wanted ?? refusal.version
+        journal.record(
+            [.snapshotRefused(SnapshotChange(instance: key, version: version, reason: problem))], actor: actor(key))
+        rollouts.refused(key, problem)
+    }
+
+    /// What endpoints come and go is not recorded: only that a proxy runs another state of the resources.
+    private func recordApplied(_ key: InstanceKey, _ report: NodeReport) {
+        guard let instance = fleet[key], let applied = report.applied, applied.version == instance.wanted,
+            let target = ads.target(of: key), let base = publisher.baseVersion(target)
+        else { return }
+        rollouts.applied(key, target)
+        guard instance.recorded != base else { return }
+        fleet.update(key) { $0.recorded = base }
+        guard journal.models.nodes.instances[key]?.applied != applied.version else { return }
+        journal.record([.snapshotApplied(SnapshotChange(instance: key, version: applied.version))], actor: actor(key))
+    }
+
+    /// Looks again whether a proxy runs what it should: that may have become something else.
+    func confirm(_ key: InstanceKey, _ report: NodeReport) {
+        recordApplied(key, report)
+    }
+
+    func edition(of key: InstanceKey) -> Publisher.Edition { rollouts.edition(of: key) }
+
+    private func actor(_ key: InstanceKey) -> String { "node:\(key.node.namespace ?? "")/\(key.node.name)/\(key.instance)" }
+
+    /// Why a client with this certificate may not have a node's configuration; nil: it may.
+    func refusal(of identity: TLSPeer?, as subject: MeshCompiler.Subject) -> String? {
+        guard let spiffe = identity?.spiffeID else { return nil }
+        let kind = subject.key.kind == .virtualGateway ? "vg" : "vn"
+        let suffix = "/ns/\(subject.key.namespace ?? "")/\(kind)/\(subject.key.name)"
+        return spiffe.hasSuffix(suffix) ? nil : "its certificate is for \(spiffe), not for \(subject.key.qualified)"
+    }
+
+    // MARK: Names
+
+    /// The service that a cluster of ours stands for; nil for the application beside a proxy.
+    func service(ofCluster name: String) -> String? {
+        if let known = knownServices[name] { return known.isEmpty ? nil : known }
+        let service = nameOfService(name)
+        if knownServices.count > 100_000 { knownServices = [:] }
+        knownServices[name] = service ?? ""
+        return service
+    }
+
+    private func nameOfService(_ cluster: String) -> String? {
+        guard cluster.hasPrefix("cds_egress_") else { return cluster.hasPrefix("cds_ingress_") ? nil : cluster }
+        let rest = cluster.dropFirst("cds_egress_".count)
+        // MESH_NODE_PROTOCOL_PORT: names may hold underscores, so ask the mesh.
+        var best: VirtualNode?
+        for node in mesh.virtualNodes where rest.contains("_\(node.meshName)_") {
+            if (best?.meshName.count ?? 0) < node.meshName.count { best = node }
+        }
+        return best.map { "\($0.meta.namespace)/\($0.meta.name)" } ?? cluster
+    }
+}

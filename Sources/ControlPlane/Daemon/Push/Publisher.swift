@@ -1,0 +1,238 @@
+import Base
+import MeshCompiler
+import MeshModel
+import Projections
+import ProxyConfig
+import XDSServer
+import XDSWire
+
+/// What each proxy shall run: compiles the mesh for those that are there, and lays the registered proxies over it as endpoints.
+///
+/// Compiling is done in the workshop, for all at once, and again if the mesh changed meanwhile. Endpoints change without it.
+final class Publisher {
+    /// Which state of the mesh a proxy gets: while a rollout runs, not all get the newest.
+    enum Edition: Hashable, Sendable {
+        case current
+        case previous
+    }
+
+    /// What decides what a proxy runs.
+    struct Target: Hashable, Sendable {
+        var subject: MeshCompiler.Subject
+        var hostAddress: IPAddress?
+        var edition: Edition
+    }
+
+    /// A configuration, ready to be sent.
+    struct Configuration {
+        var snapshot: Snapshot
+        /// What a proxy that runs it calls it.
+        var version: String
+        var set: ResourceSet
+    }
+
+    private struct Entry {
+        var compiled: CompiledNode?
+        var faults: [CompileError] = []
+        /// Without the registered proxies.
+        var base: ResourceSet?
+        var assignments: [String: ClusterLoadAssignment] = [:]
+        var configuration: Configuration?
+        var views: [ClientNode.Program: ResourceSet] = [:]
+        /// How many streams use it.
+        var users = 0
+    }
+
+    /// The configuration of a target is another one.
+    var onChange: ((Set<Target>) -> Void)?
+    /// Everything that was asked for is compiled.
+    var onSettled: (() -> Void)?
+    /// Where a registered proxy of a node takes calls for a port; nil: it does not.
+    var endpoints: (ObjectKey) -> [RegisteredEndpoint] = { _ in [] }
+
+    struct RegisteredEndpoint: Hashable {
+        var address: IPAddress
+        /// By port of the mesh; what is not in it has no listener.
+        var ports: [Port: Port]
+        var zone: String
+    }
+
+    private let compiler: Workshop
+    private var meshes: [Edition: MeshResources] = [.current: MeshResources()]
+    private(set) var registered: Set<MeshModel.ResourceKey> = []
+    private var entries: [Target: Entry] = [:]
+    /// What must be compiled again.
+    private var dirty: Set<Target> = []
+    private var isCompiling = false
+    private(set) var compilations = 0
+
+    init(compiler: Workshop) {
+        self.compiler = compiler
+    }
+
+    var isSettled: Bool { !isCompiling && dirty.isEmpty }
+
+    // MARK: What it is made of
+
+    func setMesh(_ mesh: MeshResources, _ edition: Edition = .current) {
+        meshes[edition] = mesh
+        recompile()
+    }
+
+    /// A rollout has ended: nobody gets the old edition any more.
+    func dropPrevious() {
+        meshes[.previous] = nil
+        for target in entries.keys where target.edition == .previous && entries[target]?.users == 0 { entries[target] = nil }
+    }
+
+    /// The VirtualNodes with registered proxies.
+    func setRegistered(_ nodes: Set<MeshModel.ResourceKey>) {
+        guard nodes != registered else { return }
+        registered = nodes
+        recompile()
+    }
+
+    /// The registered proxies of these nodes are others.
+    func endpointsChanged(of nodes: Set<MeshModel.ResourceKey>) {
+        var changed: Set<Target> = []
+        for (target, entry) in entries {
+            guard let compiled = entry.compiled, compiled.endpointSources.values.contains(where: { nodes.contains($0.node) }) else {
+                continue
+            }
+            if publish(target) { changed.insert(target) }
+        }
+        if !changed.isEmpty { onChange?(changed) }
+    }
+
+    // MARK: Who wants it
+
+    func retain(_ target: Target) {
+        if entries[target] != nil {
+            entries[target]!.users += 1
+            return
+        }
+        entries[target] = Entry(users: 1)
+        dirty.insert(target)
+        compile()
+    }
+
+    func release(_ target: Target) {
+        guard var entry = entries[target] else { return }
+        entry.users -= 1
+        entries[target] = entry.users > 0 ? entry : nil
+    }
+
+    func configuration(_ target: Target) -> Configuration? { entries[target]?.configuration }
+
+    func compiled(_ target: Target) -> CompiledNode? { entries[target]?.compiled }
+
+    /// Of the configuration without the registered proxies.
+    func baseVersion(_ target: Target) -> String? { entries[target]?.base?.version }
+
+    /// Why targets have no configuration, or an old one.
+    var faults: [(target: Target, errors: [CompileError])] {
+        entries.compactMap { $1.faults.isEmpty ? nil : ($0, $1.faults) }
+    }
+
+    func resourceSet(_ target: Target, for program: ClientNode.Program) -> ResourceSet? {
+        guard let configuration = entries[target]?.configuration else { return nil }
+        if program == .outrigger { return configuration.set }
+        if let view = entries[target]?.views[program] { return view }
+        let view = ResourceSet(configuration.snapshot, for: program)
+        entries[target]?.views[program] = view
+        return view
+    }
+
+    // MARK: Compiling
+
+    private func recompile() {
+        dirty.formUnion(entries.keys)
+        compile()
+    }
+
+    private func compile() {
+        guard !isCompiling, !dirty.isEmpty else { return }
+        isCompiling = true
+        let targets = Array(dirty)
+        dirty = []
+        let (meshes, registered) = (meshes, registered)
+        compilations += 1
+        compiler.run {
+            targets.map { target in
+                let mesh = meshes[target.edition] ?? meshes[.current]!
+                let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
+                return (target, MeshCompiler.compile(mesh, for: target.subject, options: options))
+            }
+        } then: { [weak self] results in
+            self?.compiled(results)
+        }
+    }
+
+    private func compiled(_ results: [(Target, Result<CompiledNode, CompileErrors>)]) {
+        isCompiling = false
+        var changed: Set<Target> = []
+        for (target, result) in results {
+            guard entries[target] != nil else { continue }
+            switch result {
+            case .success(let compiled):
+                entries[target]!.faults = []
+                guard compiled != entries[target]!.compiled else { continue }
+                entries[target]!.compiled = compiled
+                entries[target]!.base = nil
+                if publish(target) { changed.insert(target) }
+            case .failure(let failure):
+                // What it has stays good; a node that was deleted keeps its last configuration until its proxy goes.
+                entries[target]!.faults = failure.errors
+            }
+        }
+        if !changed.isEmpty { onChange?(changed) }
+        compile()
+        if isSettled { onSettled?() }
+    }
+
+    // MARK: Endpoints
+
+    /// Lays the registered proxies over what was compiled. False: nothing is new.
+    private func publish(_ target: Target) -> Bool {
+        guard var entry = entries[target], let compiled = entry.compiled else { return false }
+        var assignments: [String: ClusterLoadAssignment] = [:]
+        for (name, source) in compiled.endpointSources where registered.contains(source.node) {
+            guard var assignment = compiled.snapshot.loadAssignments.first(where: { $0.clusterName == name }) else { continue }
+            assignment.add(endpoints(ObjectKey(source.node)), port: source.port)
+            assignments[name] = assignment
+        }
+        let isNew = entry.base == nil
+        guard isNew || assignments != entry.assignments else { return false }
+        let base = entry.base ?? ResourceSet(compiled.snapshot)
+        let moved = assignments.filter { isNew || entry.assignments[$0.key] != $0.value }.map(\.value)
+        var snapshot = compiled.snapshot
+        snapshot.loadAssignments = snapshot.loadAssignments.map { assignments[$0.clusterName] ?? $0 }
+        let set = ResourceSet(entry.configuration.flatMap { isNew ? nil : $0.set } ?? base, replacing: moved)
+        entry.base = base
+        entry.assignments = assignments
+        entry.views = [:]
+        let isSame = entry.configuration?.set.version == set.version
+        entry.configuration = Configuration(snapshot: snapshot, version: SnapshotFile.version(of: snapshot), set: set)
+        entries[target] = entry
+        return !isSame
+    }
+}
+
+extension ClusterLoadAssignment {
+    /// Adds registered proxies to their zones. What an EndpointSet has named already stands once.
+    fileprivate mutating func add(_ registered: [Publisher.RegisteredEndpoint], port: Port) {
+        for proxy in registered {
+            guard let bound = proxy.ports[port] else { continue }
+            let endpoint = Endpoint(host: .ip(proxy.address), port: bound)
+            if localities.contains(where: { $0.endpoints.contains { $0.host == endpoint.host && $0.port == bound } }) { continue }
+            let locality = Locality(zone: proxy.zone)
+            if let index = localities.firstIndex(where: { $0.locality == locality }) {
+                localities[index].endpoints.append(endpoint)
+                localities[index].weight += 1
+            } else {
+                localities.append(LocalityEndpoints(locality: locality, weight: 1, endpoints: [endpoint]))
+            }
+        }
+        localities.sort { $0.locality.zone < $1.locality.zone }
+    }
+}
