@@ -200,7 +200,8 @@ struct ExplainTests {
 
     @Test("a route that comes before says which of its conditions did not hold")
     func passed() throws {
-        let explanation = try Explainer.explain(ask("http://color.local/mix/9?gloss=low", "GET", [("x-tester", "no")]), in: compile("front"))
+        let request = ask("http://color.local/mix/9?gloss=low", "GET", [("x-tester", "no")])
+        let explanation = try Explainer.explain(request, in: compile("front"))
         #expect(
             try explanation.only("route").text == """
                 number 3 of 3 routes, matches: path is /*
