@@ -132,11 +132,14 @@ public struct MeshStatus: Hashable, Sendable, Codable {
     public var nodes: [NodeItem]
     /// Resources or nodes that cannot be compiled, and why: those nodes keep what they have.
     public var faults: [DiagnosticMessage]
+    /// The one that runs, or the last.
     public var rollout: RolloutItem?
+    /// The last revision that is compiled: what nodes want is of it, so whoever waits for a revision waits for this one first.
+    public var compiledRevision: Int?
 
     public init(
         version: String, revision: Int, started: String, resources: Int, nodes: [NodeItem], faults: [DiagnosticMessage],
-        rollout: RolloutItem? = nil
+        rollout: RolloutItem? = nil, compiledRevision: Int? = nil
     ) {
         self.version = version
         self.revision = revision
@@ -145,6 +148,7 @@ public struct MeshStatus: Hashable, Sendable, Codable {
         self.nodes = nodes
         self.faults = faults
         self.rollout = rollout
+        self.compiledRevision = compiledRevision
     }
 }
 
