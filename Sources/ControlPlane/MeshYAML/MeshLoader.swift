@@ -38,29 +38,40 @@ public enum MeshLoader {
     ///   - paths: Files, directories (walked for `*.yaml`, `*.yml` and `*.json`, in the order of names) and `-`.
     ///   - standardInput: The text that `-` stands for.
     public static func load(paths: [String], standardInput: String? = nil, options: LoadOptions = LoadOptions()) -> LoadResult {
+        let read = read(paths: paths, standardInput: standardInput)
+        let sources = read.files.map { Source(file: $0.name, bytes: $0.bytes) }
+        var result = load(sources, options: options, isComplete: read.diagnostics.isEmpty)
+        result.diagnostics = read.diagnostics + result.diagnostics
+        result.files = read.found.filter { $0 != standardInputPath }
+        return result
+    }
+
+    /// Reads the files that `paths` stand for, and looks at nothing in them.
+    ///
+    /// - Returns: the texts; the names of all files, also of those that cannot be read; and why they cannot.
+    public static func read(
+        paths: [String], standardInput: String? = nil
+    ) -> (files: [ManifestFile], found: [String], diagnostics: [Diagnostic]) {
         var finder = FileFinder()
         finder.add(paths)
-        var sources: [Source] = []
+        var files: [ManifestFile] = []
         var diagnostics = finder.diagnostics
         for path in finder.files {
             if path == standardInputPath {
                 if let standardInput {
-                    sources.append(Source(file: path, bytes: Array(standardInput.utf8)))
+                    files.append(ManifestFile(name: path, bytes: Array(standardInput.utf8)))
                 } else {
                     diagnostics.append(Diagnostic(.error, file: path, .message("there is no standard input to read")))
                 }
                 continue
             }
             do throws(FileProblem) {
-                sources.append(Source(file: path, bytes: try FileFinder.read(path, atMost: YAMLStream.maxBytes)))
+                files.append(ManifestFile(name: path, bytes: try FileFinder.read(path, atMost: YAMLStream.maxBytes)))
             } catch {
                 diagnostics.append(Diagnostic(.error, file: path, .message(error.description)))
             }
         }
-        var result = load(sources, options: options, isComplete: diagnostics.isEmpty)
-        result.diagnostics = diagnostics + result.diagnostics
-        result.files = finder.files.filter { $0 != standardInputPath }
-        return result
+        return (files, finder.files, diagnostics)
     }
 
     struct Source {
