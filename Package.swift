@@ -108,8 +108,9 @@ let package = Package(
         .executableTarget(
             name: "outrigger",
             dependencies: [
-                "CSpawn", "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CSpawn", "Explain", "ControlAPI", "HTTPClient", "Transport", "MeshYAML", "MeshCompiler", "MeshModel", "XDSWire",
+                "ConfigText", "ProxyConfig", "Base",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Yams", package: "Yams"),
             ],
             path: "Sources/CLI/outrigger", swiftSettings: strict),
 
@@ -146,7 +147,7 @@ let package = Package(
         tests(
             "OutriggerTests",
             [
-                "outrigger", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
+                "outrigger", "ControlAPI", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),

@@ -61,8 +61,8 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     (
         "outrigger", "CLI",
         [
-            "CSpawn", "MeshYAML", "MeshCompiler", "MeshModel", "ConfigText", "XDSWire", "ProxyConfig", "Base", "ArgumentParser",
-            "Foundation", "Glibc",
+            "CSpawn", "Explain", "ControlAPI", "HTTPClient", "Transport", "MeshYAML", "MeshCompiler", "MeshModel", "ConfigText", "XDSWire",
+            "ProxyConfig", "Base", "ArgumentParser", "Yams", "Foundation", "Glibc",
         ]
     ),
 ]

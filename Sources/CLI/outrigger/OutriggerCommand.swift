@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// `outrigger`: checks a mesh, shows what a proxy will run of it, and runs one.
+/// `outrigger`: checks a mesh, shows what a proxy will run of it, runs one; and talks to the control plane of a whole mesh.
 @main
 struct OutriggerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -13,13 +13,24 @@ struct OutriggerCommand: ParsableCommand {
 
             EXAMPLES
               outrigger validate -f mesh/
-              outrigger render   -f mesh/ --node cart
               outrigger run      -f mesh/ --node cart
+              outrigger apply    -f mesh/ --wait
+              outrigger status
 
             EXIT STATUS  0 all is well, 1 the mesh is not valid or the command failed, 2 the command line is wrong.
             """,
         version: "outrigger \(Release.version)",
-        subcommands: [Validate.self, Render.self, Run.self])
+        groupedSubcommands: [
+            CommandGroup(name: "Files", subcommands: [Validate.self, Render.self, Run.self]),
+            CommandGroup(
+                name: "Mesh",
+                subcommands: [
+                    Apply.self, Delete.self, Get.self, Describe.self, Diff.self, History.self, Rollback.self, RolloutCommand.self,
+                ]),
+            CommandGroup(
+                name: "Traffic", subcommands: [Status.self, Outliers.self, Top.self, ExplainCommand.self, Events.self]),
+            CommandGroup(name: "Access", subcommands: [ContextCommand.self, TokenCommand.self, Completion.self]),
+        ])
 
     static func main() {
         do {

@@ -1,0 +1,97 @@
+import ControlAPI
+import Foundation
+
+/// Where a change stands among the proxies.
+struct AppliedProgress: Equatable {
+    enum State: Equatable {
+        case waiting
+        case done
+        /// Sentences.
+        case failed([String])
+    }
+
+    var state: State
+    /// One line for people.
+    var line: String
+
+    /// - Parameters:
+    ///   - revision: that is waited for.
+    ///   - rollout: of the change, if it is a staged one.
+    init(_ status: MeshStatus, revision: Int, rollout: String?) {
+        let nodes = status.nodes.filter(\.isConnected)
+        let applied = nodes.filter(\.hasApplied)
+        line = "\(applied.count) of \(counted(nodes.count, "proxy")) applied"
+        let item = status.rollout.flatMap { $0.id == rollout ? $0 : nil }
+        if let item { line += ", rollout \(item.id) \(item.state), stage \(item.stage + 1) of \(item.stages.count)" }
+
+        if let item, item.state == "compensated" || item.state == "stopped" {
+            state = .failed(["rollout \(item.id) is \(item.state)\(item.reason.map { ": \($0)" } ?? "")"])
+            return
+        }
+        let refusals = nodes.compactMap { node in
+            node.rejection.map { "\(node.subject.path) (\(node.instance)) refused: \($0)" }
+        }
+        // A rollout decides by itself what a refusal means; its end tells.
+        if !refusals.isEmpty, rollout == nil {
+            state = .failed(refusals)
+            return
+        }
+        // Until it is compiled, what proxies want is the old.
+        let isCompiled = (status.compiledRevision ?? status.revision) >= revision
+        let isRolledOut = rollout == nil || item?.state == "completed"
+        state = isCompiled && isRolledOut && applied.count == nodes.count ? .done : .waiting
+        if !isCompiled { line = "compiling revision \(revision)" }
+    }
+}
+
+extension NodeItem {
+    /// Other agents than ours do not say that they run what they have accepted.
+    var hasApplied: Bool {
+        guard let wanted else { return false }
+        return applied == wanted || applied == nil && agent != "outrigger" && acknowledged == wanted
+    }
+}
+
+extension Session {
+    /// - Throws: a `Failure` where a proxy refuses, a rollout goes back, or time is up.
+    func waitUntilApplied(_ result: ChangeResult, atMost limit: Double) throws {
+        let deadline = screen.now().addingTimeInterval(limit)
+        var said = ""
+        while true {
+            let status = try get("/v1/status", as: MeshStatus.self)
+            let progress = AppliedProgress(status, revision: result.revision, rollout: result.rollout)
+            if progress.line != said { screen.note(progress.line) }
+            said = progress.line
+            switch progress.state {
+            case .done: return
+            case .failed(let reasons): throw Failure(message: harmless(reasons.joined(separator: "\n")))
+            case .waiting: break
+            }
+            guard screen.now() < deadline else {
+                let missing = status.nodes.filter { $0.isConnected && !$0.hasApplied }.map { "\($0.subject.path) (\($0.instance))" }
+                let names = missing.prefix(10).joined(separator: ", ") + (missing.count > 10 ? " and \(missing.count - 10) more" : "")
+                throw Failure(message: "not applied within \(Times.span(limit))\(missing.isEmpty ? "" : ": \(names)")")
+            }
+            guard screen.pause(.milliseconds(250)) else { return }
+        }
+    }
+
+    /// What a change did, kubectl's way.
+    func show(_ result: ChangeResult, isAsJSON: Bool = false) throws {
+        tell(result.warnings)
+        if isAsJSON { return try printJSON(result) }
+        let suffix = result.isDryRun ? " (dry run)" : ""
+        for change in result.changes {
+            let style: TextStyle =
+                switch change.action {
+                case .created: .good
+                case .configured: .warning
+                case .deleted: .bad
+                case .unchanged: .dim
+                }
+            screen.print("\(change.resource.short) \(screen.styled(change.action.rawValue, style))\(suffix)")
+        }
+        if result.changes.isEmpty { screen.print("nothing to change\(suffix)") }
+        screen.note("revision \(result.revision)" + (result.rollout.map { ", rollout \($0)" } ?? ""))
+    }
+}

@@ -1,0 +1,87 @@
+import ArgumentParser
+import ControlAPI
+import Foundation
+
+struct Status: ControlCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Shows the proxies: connected or not, which configuration they run, and what they refused.",
+        discussion: """
+            APPLIED is 'yes' when a proxy runs what it should, 'accepted' when it has taken it and does not run it yet.
+
+            EXAMPLES
+              outrigger status
+              outrigger status --watch
+              outrigger status -o json
+            """)
+
+    @OptionGroup var control: ControlOptions
+
+    @Flag(name: .shortAndLong, help: "Looks again and again.")
+    var watch = false
+
+    @Option(help: ArgumentHelp("Between two looks of --watch.", valueName: "time"))
+    var interval = TimeSpan(seconds: 2)
+
+    @Option(name: .customShort("o"), help: ArgumentHelp("table or json.", valueName: "format"))
+    var output = ListOutput.table
+
+    func run(_ session: Session) throws {
+        func look() throws -> MeshStatus { try session.get("/v1/status") }
+        if output == .json { return try session.printJSON(look()) }
+        func page() throws -> String { StatusPage(try look(), address: session.client.address, screen: session.screen).text }
+        guard watch else { return session.screen.print(try page()) }
+        try session.watch(every: interval, page)
+    }
+}
+
+struct StatusPage {
+    let text: String
+
+    init(_ status: MeshStatus, address: String, screen: Screen) {
+        let now = screen.now()
+        var lines = [
+            "outriggerd \(status.version) at \(address), up \(Times.age(status.started, now: now)): revision \(status.revision), "
+                + "\(counted(status.resources, "resource")), \(counted(status.nodes.count(where: \.isConnected), "proxy")) connected"
+        ]
+        if let rollout = status.rollout { lines.append(RolloutText.line(rollout)) }
+        if status.nodes.isEmpty {
+            lines.append("no proxy has connected yet: outrigger-proxy --control-plane \(address) --node NAME")
+        } else {
+            var table = TextTable(["NODE", "INSTANCE", "STATE", "VERSION", "APPLIED", "CONFIG AGE>", "SEEN>"])
+            for node in status.nodes {
+                let name = node.subject.kind == "VirtualGateway" ? "\(node.subject.path) (gateway)" : node.subject.path
+                table.add([
+                    TextTable.Cell(name), TextTable.Cell(node.instance), Self.state(node),
+                    TextTable.Cell(node.wanted?.shortVersion, else: "-"), Self.applied(node),
+                    TextTable.Cell(node.configAge.map(Times.span), else: "-"),
+                    TextTable.Cell(node.lastSeen.map { Times.age($0, now: now) }, else: "-"),
+                ])
+                if let rejection = node.rejection { table.add(note: "refused: \(rejection)", .bad) }
+            }
+            lines.append(table.text(colored: screen.usesColor))
+        }
+        if !status.faults.isEmpty {
+            lines.append(screen.styled("cannot be compiled, these keep what they have:", .bad))
+            lines += status.faults.map { "  \(harmless($0.text))" }
+        }
+        text = lines.joined(separator: "\n")
+    }
+
+    static func state(_ node: NodeItem) -> TextTable.Cell {
+        let style: TextStyle =
+            switch node.state {
+            case "live": .good
+            case "lost": .bad
+            case "left": .dim
+            default: .warning
+            }
+        return TextTable.Cell(node.state, style)
+    }
+
+    static func applied(_ node: NodeItem) -> TextTable.Cell {
+        if node.hasApplied { return TextTable.Cell("yes", .good) }
+        if node.rejection != nil { return TextTable.Cell("refused", .bad) }
+        if !node.isConnected { return TextTable.Cell("-", .dim) }
+        return TextTable.Cell(node.wanted != nil && node.acknowledged == node.wanted ? "accepted" : "no", .warning)
+    }
+}
