@@ -4,8 +4,8 @@ internal import HTTPTransport
 public import Reactor
 public import Transport
 
-/// Listens, and gives each request to its handler as an `HTTPExchange`. Confined to its loop's thread. It ends with `close`, which must
-/// come before its owner lets go of it.
+/// Listens, and gives each request to its handler as an `HTTPExchange`. Confined to its loop's thread. From `listen` on its loop
+/// keeps it, until `close` or the end of `drain`.
 public final class HTTPServer {
     public let loop: EventLoop
     public let limits: HTTPServerLimits
@@ -30,10 +30,6 @@ public final class HTTPServer {
         self.loop = loop
         self.limits = limits
         self.handler = handler
-    }
-
-    deinit {
-        precondition(listeners.isEmpty && connections.isEmpty, "a server must be closed before it goes")
     }
 
     /// Opens a port; may be called several times.
@@ -158,7 +154,7 @@ public final class HTTPServer {
 }
 
 private final class Listener: EventSource {
-    private unowned let server: HTTPServer
+    private let server: HTTPServer
     var tls: TLSContext?
 
     /// After running out of descriptors: how long before the next try.

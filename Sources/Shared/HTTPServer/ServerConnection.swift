@@ -15,7 +15,7 @@ final class ServerConnection: Link {
         case lingering
     }
 
-    unowned let server: HTTPServer
+    let server: HTTPServer
     let peer: SocketAddress
     /// Its place in the server's list; -1 = not there.
     var listIndex = -1
