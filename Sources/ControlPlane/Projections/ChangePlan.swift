@@ -80,7 +80,7 @@ public enum Command {
         for (_, manifest) in wanted { after.insert(manifest) }
         let found = MeshValidation.validate(after, alsoDeclared: read.declared, isComplete: read.isComplete)
         // What was wrong before, by the rules of a newer version, is not this request's fault and must not hinder its repair.
-        let standing = Set(MeshValidation.validate(before))
+        let standing = found.isEmpty ? [] : Set(MeshValidation.validate(before))
         let names = Set(files.map(\.name))
         let subjects = Set(wanted.map { "\($0.key.kind)/\($0.key.name)" })
         diagnostics += found.filter { diagnostic in
@@ -163,8 +163,9 @@ public enum Command {
     }
 
     private static func newProblems(in after: MeshResources, notIn before: MeshResources) -> [Diagnostic] {
-        let standing = Set(MeshValidation.validate(before))
-        return MeshValidation.validate(after).filter { !standing.contains($0) }.map { diagnostic in
+        let found = MeshValidation.validate(after)
+        let standing = found.isEmpty ? [] : Set(MeshValidation.validate(before))
+        return found.filter { !standing.contains($0) }.map { diagnostic in
             var warning = diagnostic
             warning.severity = .warning
             return warning

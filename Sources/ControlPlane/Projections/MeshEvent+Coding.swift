@@ -64,15 +64,15 @@ extension MeshEvent {
         }
         do {
             let decoder = JSONDecoder()
-            let version = try decoder.decode(Version.self, from: stored.payload).v
-            guard version <= kind.version else {
+            func payload<Payload: Decodable>(_: Payload.Type = Payload.self) throws -> Payload {
+                let read = try decoder.decode(Read<Payload>.self, from: stored.payload)
+                if let payload = read.payload { return payload }
                 throw EventError(
                     sequence: stored.sequence, kind: stored.kind,
-                    problem: "version \(version), this program knows up to \(kind.version): a newer outriggerd wrote it; start that one")
+                    problem:
+                        "version \(read.version), this program knows up to \(kind.version): a newer outriggerd wrote it; start that one")
             }
-            func payload<Payload: Decodable>(_: Payload.Type = Payload.self) throws -> Payload {
-                try decoder.decode(Payload.self, from: stored.payload)
-            }
+            decoder.userInfo[.highestVersion] = kind.version
             self =
                 switch kind {
                 case .resourceApplied: .resourceApplied(try payload())
@@ -138,8 +138,19 @@ extension MeshEvent {
         }
     }
 
-    private struct Version: Decodable {
-        var v: Int
+    /// A payload in one pass; nil if its version is too high for it to be looked at.
+    private struct Read<Payload: Decodable>: Decodable {
+        var version: Int
+        var payload: Payload?
+
+        private enum Key: String, CodingKey {
+            case v
+        }
+
+        init(from decoder: any Decoder) throws {
+            version = try decoder.container(keyedBy: Key.self).decode(Int.self, forKey: .v)
+            if version <= decoder.userInfo[.highestVersion] as? Int ?? 0 { payload = try Payload(from: decoder) }
+        }
     }
 
     /// The payload's own fields, and `v` beside them.
@@ -157,4 +168,8 @@ extension MeshEvent {
             try payload.encode(to: encoder)
         }
     }
+}
+
+extension CodingUserInfoKey {
+    fileprivate static let highestVersion = CodingUserInfoKey(rawValue: "highestVersion")!
 }

@@ -33,7 +33,9 @@ public struct ObjectKey: Hashable, Sendable, Codable, Comparable, CustomStringCo
 
     /// Namespaces first, for the others lean on their labels; then as `ResourceKey`s stand.
     public static func < (left: ObjectKey, right: ObjectKey) -> Bool {
-        switch (left.resource, right.resource) {
+        // Most comparisons of a sort are of one kind.
+        if left.kind == right.kind { return (left.namespace ?? "", left.name) < (right.namespace ?? "", right.name) }
+        return switch (left.resource, right.resource) {
         case (let left?, let right?): left < right
         case (nil, nil): (left.kind, left.namespace ?? "", left.name) < (right.kind, right.namespace ?? "", right.name)
         case (nil, _?): true
