@@ -64,6 +64,8 @@ final class Supervisor {
     private var admin: AdminServer?
     /// Where the admin interface listens, as it was asked for.
     private var adminAddress: SocketAddress?
+    /// Where it could not.
+    private var refusedAdminAddress: SocketAddress?
     private var drainTimer: LoopTimer!
     private var exitStatus: Int32 = 0
 
@@ -155,13 +157,17 @@ final class Supervisor {
     /// Listens for the admin interface; at another address than before the old one closes.
     private func openAdmin(_ address: SocketAddress) -> Bool {
         guard address != adminAddress else { return true }
+        // Tried, and told, once.
+        guard address != refusedAdminAddress else { return false }
         do {
             let next = try AdminServer(supervisor: self, address: address)
             admin?.close()
             admin = next
             adminAddress = address
+            refusedAdminAddress = nil
             return true
         } catch {
+            refusedAdminAddress = address
             let consequence = adminAddress.map { "; it stays at \($0)" } ?? ""
             log.error("admin", "cannot listen on \(address): \(error)\(consequence)")
             return false
@@ -239,8 +245,8 @@ final class Supervisor {
         discovery.follow(next)
         destinations.follow(next)
         scheduleSweep()
-        // At the start it is opened when something runs.
-        if adminAddress != nil, options.adminAddress == nil { _ = openAdmin(configuration.process.adminAddress) }
+        // At the start, and for good where the configuration is a file, `run` does it.
+        if link != nil, adminAddress != nil, options.adminAddress == nil { _ = openAdmin(configuration.process.adminAddress) }
     }
 
     /// Those of a new configuration whose certificate is not there.

@@ -55,11 +55,13 @@ struct SnapshotBuilder {
             }
         }
         var tables: [String: RouteTable] = [:]
+        var brokenTables: Set<String> = []
         for routes in configuration.routeConfigurations {
             do {
                 tables[routes.name] = try RouteTable(routes)
             } catch {
                 fail(.routeConfiguration, "\(error)")
+                brokenTables.insert(routes.name)
             }
         }
         var listeners: [RuntimeListener] = []
@@ -72,6 +74,8 @@ struct SnapshotBuilder {
             do {
                 var chains: [RuntimeFilterChain] = []
                 for chain in listener.filterChains {
+                    // The listener is not at fault.
+                    if case .http(let manager) = chain.filter, brokenTables.contains(manager.routeConfigurationName) { continue }
                     chains.append(
                         RuntimeFilterChain(
                             configuration: chain, tls: chain.tls.map { tls.runtime(for: $0) },

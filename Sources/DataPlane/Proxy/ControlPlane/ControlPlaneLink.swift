@@ -67,6 +67,8 @@ final class ControlPlaneLink {
     private var reportInterval = ControlPlaneLink.defaultReportInterval
     private var nextReport = Instant.never
     private var isFirstReport = true
+    /// A dead control plane is noticed within 15 s, unless it does not allow so many questions.
+    private var pingInterval = Nanoseconds.seconds(10)
     private var connectTimer: LoopTimer!
     private var clientTimer: LoopTimer!
     private var reportTimer: LoopTimer!
@@ -83,6 +85,7 @@ final class ControlPlaneLink {
     static let reportDelay = Nanoseconds.milliseconds(20)
     /// A control plane that ended the stream of reports is asked again so much later.
     static let reportRetry = Nanoseconds.seconds(30)
+    static let rarePingInterval = Nanoseconds.seconds(310)
     /// More unread reports than that, and the next is left out: counters are absolute, nothing is lost.
     static let maxUnreadReportBytes = 1 << 20
 
@@ -167,17 +170,16 @@ final class ControlPlaneLink {
         } catch {
             return failed(error.text)
         }
-        let connection = HTTPClientConnection(loop: loop, address: address, tls: context, serverName: options.host, limits: Self.limits)
+        let connection = HTTPClientConnection(loop: loop, address: address, tls: context, serverName: options.host, limits: limits)
         connection.onOpen = { [unowned self] in opened(address) }
         connection.onClosed = { [unowned self] failure in failed("\(failure)") }
         self.connection = connection
         connection.open()
     }
 
-    private static var limits: HTTPClientLimits {
+    private var limits: HTTPClientLimits {
         var limits = HTTPClientLimits()
-        // A dead control plane is noticed within 15 s.
-        limits.pingInterval = .seconds(10)
+        limits.pingInterval = pingInterval
         limits.pingTimeout = .seconds(5)
         return limits
     }
@@ -238,6 +240,8 @@ final class ControlPlaneLink {
         client.streamClosed()
         isAnswered = false
         failures += 1
+        // "too_many_pings" (gRPC proposal A8): servers of gRPC allow one in five minutes unless they are told otherwise.
+        if reason.contains("enhance_your_calm") { pingInterval = Self.rarePingInterval }
         guard !isStopped else { return }
         let next = reconnection.ended(now: loop.now)
         phase = .waiting(until: next)
