@@ -17,11 +17,10 @@ struct AppliedProgress: Equatable {
     /// - Parameters:
     ///   - revision: that is waited for.
     ///   - rollout: of the change, if it is a staged one.
-    init(_ status: MeshStatus, revision: Int, rollout: String?) {
+    init(_ status: MeshStatus, revision: Int, rollout item: RolloutItem?) {
         let nodes = status.nodes.filter(\.isConnected)
         let applied = nodes.filter(\.hasApplied)
         line = "\(applied.count) of \(counted(nodes.count, "proxy")) applied"
-        let item = status.rollout.flatMap { $0.id == rollout ? $0 : nil }
         if let item { line += ", rollout \(item.id) \(item.state), stage \(item.stage + 1) of \(item.stages.count)" }
 
         if let item, item.state == "compensated" || item.state == "stopped" {
@@ -32,13 +31,13 @@ struct AppliedProgress: Equatable {
             node.rejection.map { "\(node.subject.path) (\(node.instance)) refused: \($0)" }
         }
         // A rollout decides by itself what a refusal means; its end tells.
-        if !refusals.isEmpty, rollout == nil {
+        if !refusals.isEmpty, item == nil {
             state = .failed(refusals)
             return
         }
         // Until it is compiled, what proxies want is the old.
         let isCompiled = (status.compiledRevision ?? status.revision) >= revision
-        let isRolledOut = rollout == nil || item?.state == "completed"
+        let isRolledOut = item == nil || item?.state == "completed"
         state = isCompiled && isRolledOut && applied.count == nodes.count ? .done : .waiting
         if !isCompiled { line = "compiling revision \(revision)" }
     }
@@ -48,7 +47,7 @@ extension NodeItem {
     /// Other agents than ours do not say that they run what they have accepted.
     var hasApplied: Bool {
         guard let wanted else { return false }
-        return applied == wanted || applied == nil && agent != "outrigger" && acknowledged == wanted
+        return applied == wanted || applied == nil && !agent.hasPrefix("outrigger") && acknowledged == wanted
     }
 }
 
@@ -57,15 +56,20 @@ extension Session {
     func waitUntilApplied(_ result: ChangeResult, atMost limit: Double) throws {
         let deadline = screen.now().addingTimeInterval(limit)
         var said = ""
+        var looksDone = false
         while true {
             let status = try get("/v1/status", as: MeshStatus.self)
-            let progress = AppliedProgress(status, revision: result.revision, rollout: result.rollout)
+            let rollout = try result.rollout.map { try get("/v1/rollouts/\(ControlPath.escaped($0))", as: RolloutItem.self) }
+            let progress = AppliedProgress(status, revision: result.revision, rollout: rollout)
             if progress.line != said { screen.note(progress.line) }
             said = progress.line
             switch progress.state {
-            case .done: return
+            case .done:
+                // A control plane that does not say what is compiled may still hold the old for the wanted: look twice.
+                if status.compiledRevision != nil || looksDone { return }
+                looksDone = true
             case .failed(let reasons): throw Failure(message: harmless(reasons.joined(separator: "\n")))
-            case .waiting: break
+            case .waiting: looksDone = false
             }
             guard screen.now() < deadline else {
                 let missing = status.nodes.filter { $0.isConnected && !$0.hasApplied }.map { "\($0.subject.path) (\($0.instance))" }

@@ -29,7 +29,8 @@ struct Describe: ControlCommand {
 
     func run(_ session: Session) throws {
         let selection = try ResourceSelection(words, namespace: namespace ?? session.namespace ?? "default")
-        guard let name = selection.names.first, let kind = KindName.kind(name.kind) else { return }
+        guard let name = selection.names.first else { return }
+        let kind = selection.kind?.kind
         let all = try session.get("/v1/resources", as: ResourceList.self)
         guard let item = all.items.first(where: { $0.resource == name }) else {
             throw Failure(message: "\(name.short) is not in \(name.namespace.map { "namespace \"\($0)\"" } ?? "the mesh")")
@@ -49,10 +50,10 @@ private struct Description {
     private(set) var text = ""
     private let screen: Screen
 
-    init(item: ResourceItem, kind: ResourceKind, all: [ResourceItem], history: [HistoryItem], status: MeshStatus?, screen: Screen) {
+    init(item: ResourceItem, kind: ResourceKind?, all: [ResourceItem], history: [HistoryItem], status: MeshStatus?, screen: Screen) {
         self.screen = screen
         let resources = References.resources(all)
-        let key = ResourceKey(kind: kind, namespace: item.resource.namespace, name: item.resource.name)
+        let key = kind.map { ResourceKey(kind: $0, namespace: item.resource.namespace, name: item.resource.name) }
         let now = screen.now()
 
         var head = TextTable(["", ""])
@@ -65,17 +66,17 @@ private struct Description {
         head.add(["Changed:", "\(Times.clock(item.changed)) (\(Times.age(item.changed, now: now)) ago)"])
         text = head.text(colored: screen.usesColor, titled: false)
 
-        let uses = resources.all.first { $0.key == key }.map(References.of)?.sorted() ?? []
-        section(
-            "Uses", uses.map { "\($0.path)\(resources.all.contains { $0.key == key } && Self.has(resources, $0) ? "" : " (not there)")" })
-        section("Used by", References.users(of: key, in: resources).map(\.path))
-        if let status { proxies(of: item.resource, status) }
-        warnings(key, kind, resources, status)
+        if let key {
+            let there = Dictionary(resources.all.map { ($0.key, $0) }) { $1 }
+            let uses = there[key].map(References.of)?.sorted() ?? []
+            section("Uses", uses.map { "\($0.path)\(there[$0] == nil ? " (not there)" : "")" })
+            section("Used by", References.users(of: key, in: resources).map(\.path))
+            if let status { proxies(of: item.resource, status) }
+            warnings(key, resources, status)
+        }
         changes(of: item.resource, history)
         section("Document", item.document.split(separator: "\n", omittingEmptySubsequences: false).map(String.init), showsNone: false)
     }
-
-    private static func has(_ resources: MeshResources, _ key: ResourceKey) -> Bool { resources.all.contains { $0.key == key } }
 
     private mutating func section(_ title: String, _ lines: [String], showsNone: Bool = true) {
         var lines = lines
@@ -108,9 +109,9 @@ private struct Description {
         section("Proxies", table)
     }
 
-    private mutating func warnings(_ key: ResourceKey, _ kind: ResourceKind, _ resources: MeshResources, _ status: MeshStatus?) {
+    private mutating func warnings(_ key: ResourceKey, _ resources: MeshResources, _ status: MeshStatus?) {
         let subject: MeshCompiler.Subject
-        switch kind {
+        switch key.kind {
         case .virtualNode: subject = .virtualNode(key)
         case .virtualGateway: subject = .virtualGateway(key)
         default: return

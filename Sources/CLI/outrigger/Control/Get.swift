@@ -1,7 +1,6 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
-import MeshModel
 
 struct Get: ControlCommand {
     enum Output: String, ExpressibleByArgument, CaseIterable {
@@ -83,11 +82,11 @@ struct Get: ControlCommand {
     private func fetch(_ selection: ResourceSelection, _ session: Session) throws -> ResourceList {
         let (revision, time) = try moment()
         let ofNamespace = allNamespaces ? nil : namespace ?? session.namespace ?? "default"
-        func list(_ kind: ResourceKind?, _ name: String?) throws -> ResourceList {
+        func list(_ kind: KindName?, _ name: String?) throws -> ResourceList {
             try session.get(
                 "/v1/resources",
                 [
-                    "kind": kind?.rawValue, "namespace": kind?.isNamespaced == true ? ofNamespace : nil, "name": name,
+                    "kind": kind?.name, "namespace": kind?.isNamespaced == true ? ofNamespace : nil, "name": name,
                     "revision": revision, "time": time,
                 ])
         }
@@ -102,8 +101,11 @@ struct Get: ControlCommand {
         var result = ResourceList(revision: 0, items: [])
         var missing: [String] = []
         for name in selection.names {
-            let found = try list(KindName.kind(name.kind), name.name)
-            if found.items.isEmpty { missing.append("\(name.short) is not in \(ofNamespace.map { "namespace \"\($0)\"" } ?? "the mesh")") }
+            let found = try list(KindName(name.kind), name.name)
+            if found.items.isEmpty {
+                missing.append(
+                    "\(name.short) is not in \(name.namespace == nil || allNamespaces ? "the mesh" : "namespace \"\(name.namespace!)\"")")
+            }
             result.revision = found.revision
             result.items += found.items
         }
