@@ -351,6 +351,10 @@ public struct ADSClient: Sendable {
     }
 
     private mutating func request(_ type: DiscoveredType, error: RPCStatus? = nil) -> Action {
+        if !subscriptions[type]!.isSubscribed, subscriptions[type]!.latest.version != subscriptions[type]!.acknowledged {
+            // What came last on the stream before is not what we accepted: who is told of that version would not send it again.
+            subscriptions[type]!.acknowledged = ""
+        }
         subscriptions[type]!.isSubscribed = true
         let kind = subscriptions[type]!
         let request = DiscoveryRequest(
