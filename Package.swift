@@ -137,7 +137,7 @@ let package = Package(
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("XDSClientTests", ["XDSClient", "XDSWire", "ProxyConfig", "Base"]),
         tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
-        tests("XDSServerTests", ["XDSServer", "XDSWire", "ProxyConfig", "Base"]),
+        tests("XDSServerTests", ["XDSServer", "XDSClient", "XDSWire", "ProxyConfig", "Base"]),
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],
             exclude: ["Golden"]),

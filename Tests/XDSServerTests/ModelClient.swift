@@ -29,7 +29,11 @@ struct ModelClient {
         self.takesParts = takesParts
     }
 
-    static let node = ClientNode(Node(mesh: "m", role: .virtualNode, name: "n"))
+    static let node = {
+        var node = ClientNode(Node(mesh: "m", role: .virtualNode, name: "n"))
+        node.userAgentName = "envoy"
+        return node
+    }()
 
     mutating func streamOpened() {
         nonces = [:]

@@ -354,12 +354,9 @@ extension World {
         var second = Talk(.stateOfTheWorld, .moved, resuming: first.stream.resumptionState)
         #expect(second.ask(.cluster, version: clusters[0].version).texts == ["cluster: c0 c1"])
         // A stream that ended before it began hands on what it was given.
-        let unused = DiscoveryStream(.stateOfTheWorld)
-        var third = Talk(
-            .stateOfTheWorld, .moved,
-            resuming: {
-                var stream = unused; stream.resume(first.stream.resumptionState); return stream
-            }().resumptionState)
+        var unused = DiscoveryStream(.stateOfTheWorld)
+        unused.resume(first.stream.resumptionState)
+        var third = Talk(.stateOfTheWorld, .moved, resuming: unused.resumptionState)
         #expect(third.ask(.cluster, version: clusters[0].version).texts == ["cluster: c0 c1"])
     }
 

@@ -38,8 +38,12 @@ struct Channel: Sendable {
     var accepted: [String: EncodedResource] = [:]
     /// The version in which each was refused. While it is what is wanted, it is not sent again.
     var refused: [String: String] = [:]
-    /// Refused, and no longer wanted: for the response that repairs that.
-    var doubtful: Set<String> = []
+    /// Of clusters: what listeners and routes of the client may lead to. Until those have moved, it stays.
+    var inUse: [String: EncodedResource] = [:]
+    /// The version of the response that was refused last.
+    private(set) var refusedVersion = ""
+    /// The response that was accepted last, and what was before it: a client may find later that it cannot use it after all.
+    private(set) var lastAccepted: (message: Sent, before: [String: EncodedResource])?
     var inFlight: [Sent] = []
     /// The last one sent; empty = none.
     var nonce = ""
@@ -93,6 +97,7 @@ struct Channel: Sendable {
     /// The client's answer to the response at `index`.
     mutating func settle(_ index: Int, isAccepted: Bool) -> Sent {
         let message = inFlight.remove(at: index)
+        if isAccepted { lastAccepted = (message, accepted) } else { refusedVersion = message.version }
         for (name, resource) in message.resources where wants(name) {
             if isAccepted {
                 accepted[name] = resource
@@ -105,5 +110,15 @@ struct Channel: Sendable {
             for name in accepted.keys where sent[name] == nil { accepted[name] = nil }
         }
         return message
+    }
+
+    /// The client takes back what it said of the last response.
+    mutating func revoke() -> Sent? {
+        guard inFlight.isEmpty, let last = lastAccepted else { return nil }
+        lastAccepted = nil
+        refusedVersion = last.message.version
+        accepted = last.before
+        for (name, resource) in last.message.resources where wants(name) { refused[name] = resource.version }
+        return last.message
     }
 }

@@ -14,7 +14,11 @@ extension DiscoveryStream {
             // Stale: it was written before the last response was read, and another will follow (doc).
             guard request.responseNonce == channels[type]!.nonce else { return }
             // At most one response of a type is under way in this variant.
-            if !channels[type]!.inFlight.isEmpty { settle(type, 0, request.errorDetail, &actions) }
+            if !channels[type]!.inFlight.isEmpty {
+                settle(type, 0, request.errorDetail, &actions)
+            } else if let error = request.errorDetail {
+                revoke(type, error, &actions)
+            }
         }
         try subscribe(type, to: request.resourceNames, isFirst: isFirst)
         if isFirst, !request.versionInfo.isEmpty { channels[type]!.holding = .version(request.versionInfo) }

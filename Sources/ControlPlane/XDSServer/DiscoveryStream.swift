@@ -70,6 +70,8 @@ public struct DiscoveryStream: Sendable {
     private(set) var set: ResourceSet?
     var channels: [StreamedType: Channel]
     private(set) var isIdentified = false
+    /// Our own proxies: they take a snapshot whole or not at all, and find only then what they cannot use of what they have accepted.
+    private var takesAllOrNothing = false
     private var unknownTypes: Set<String> = []
     private var resumption = Resumption()
     private var hasAcceptedClusters = false
@@ -171,6 +173,7 @@ public struct DiscoveryStream: Sendable {
             throw StreamFailure(code: StreamFailure.invalidArgument, reason: "node: expected a value in the first request, found nothing")
         }
         isIdentified = true
+        takesAllOrNothing = node.program == .outrigger
         actions.append(.identified(node))
     }
 
@@ -186,15 +189,17 @@ public struct DiscoveryStream: Sendable {
     mutating func settle(_ type: StreamedType, _ index: Int, _ error: RPCStatus?, _ actions: inout [Action]) {
         let message = channels[type]!.settle(index, isAccepted: error == nil)
         if let error {
-            actions.append(
-                .nacked(
-                    Refusal(
-                        type: type, version: message.version, names: message.resources.keys.sorted() + message.removed,
-                        code: Int(error.code), reason: error.message)))
+            actions.append(.nacked(Refusal(type, message, error)))
         } else {
             if type == .cluster { hasAcceptedClusters = true }
             actions.append(.acked(type, version: message.version))
         }
+    }
+
+    /// A refusal of what was accepted: a client may do so when the rest has come and does not go with it.
+    mutating func revoke(_ type: StreamedType, _ error: RPCStatus, _ actions: inout [Action]) {
+        guard let message = channels[type]!.revoke() else { return }
+        actions.append(.nacked(Refusal(type, message, error)))
     }
 
     // MARK: Steps
@@ -203,15 +208,24 @@ public struct DiscoveryStream: Sendable {
     private mutating func advance(now: Instant) -> [Action] {
         guard let set, isIdentified else { return [] }
         for type in StreamedType.allCases { recallHolding(type, set) }
+        if takesAllOrNothing {
+            // What it refuses it does not run, so nothing there leads to it, and kept beside what is wanted it would spoil that too.
+            for name in channels[.cluster]!.refused.keys where set.resources[.cluster]?[name] == nil {
+                channels[.cluster]!.inUse[name] = nil
+            }
+        }
         var actions: [Action] = []
         for type in StreamedType.foundations { push(type, .additions, set, now, &actions) }
         guard isSettled(StreamedType.foundations, set, now) else {
             pushWhatIsSafe(set, now, &actions)
             return actions
         }
+        // From here on routes may lead to these.
+        channels[.cluster]!.inUse.merge(channels[.cluster]!.accepted) { $1 }
         for type in StreamedType.users { push(type, type == .listener ? .everything : .additions, set, now, &actions) }
         guard isSettled(StreamedType.users, set, now) else { return actions }
 
+        channels[.cluster]!.inUse = channels[.cluster]!.accepted.filter { set.resources[.cluster]?[$0.key] != nil }
         push(.cluster, .everything, set, now, &actions)
         guard channels[.cluster]!.isQuiet else { return actions }
         for type in [StreamedType.clusterLoadAssignment, .routeConfiguration, .secret, .settings] {
@@ -245,6 +259,7 @@ public struct DiscoveryStream: Sendable {
         }
         channels[type]!.sent = held
         channels[type]!.accepted = held
+        if type == .cluster { channels[type]!.inUse = held }
     }
 
     /// Everything of these types is accepted, and the client has asked for all that it refers to.
@@ -293,6 +308,9 @@ public struct DiscoveryStream: Sendable {
                 guard channels[type]!.sent[name] == nil else { return false }
                 let needs = set.references[ResourceKey(key, name)] ?? []
                 return needs.allSatisfy { $0.type != .cluster || !clusters.isWildcard || clusters.holds($0.name) }
+            }
+            for need in safe.flatMap({ set.references[ResourceKey(key, $0)] ?? [] }) where need.type == .cluster {
+                channels[.cluster]!.inUse[need.name] = clusters.accepted[need.name]
             }
             push(type, .only(safe), set, now, &actions)
         }
@@ -375,16 +393,16 @@ public struct DiscoveryStream: Sendable {
         var whole: [String: EncodedResource] = [:]
         switch extent {
         case .everything: whole = wanted
-        case .additions:
-            whole = channels[type]!.sent.merging(wanted) { $1 }
-            // What was refused and is wanted no more: what needs it needs the form before.
-            for name in channels[type]!.doubtful where wanted[name] == nil { whole[name] = channels[type]!.accepted[name] }
+        case .additions: whole = channels[type]!.inUse.merging(wanted) { $1 }
         case .only(let safe): whole = channels[type]!.sent.merging(wanted.filter { safe.contains($0.key) }) { $1 }
         }
-        channels[type]!.doubtful = []
+        // What was refused is refused again, whatever the reason to send it.
+        let isRepair = !channels[type]!.refused.isEmpty
+        if isRepair, contentVersion(whole.values) == channels[type]!.refusedVersion { return nil }
         let removed = channels[type]!.sent.keys.filter { whole[$0] == nil }
         let isChanged = !removed.isEmpty || whole.contains { channels[type]!.sent[$0.key]?.version != $0.value.version }
-        guard isChanged || !names.isEmpty || channels[type]!.isAnswerOwed else { return nil }
+        guard isChanged || isRepair || !names.isEmpty || channels[type]!.isAnswerOwed else { return nil }
+        channels[type]!.refused = [:]
         channels[type]!.isAnswerOwed = false
         return Message(resources: whole, removed: removed)
     }
@@ -415,7 +433,7 @@ public struct DiscoveryStream: Sendable {
         channels[type]!.resend = []
         // What came in one response was refused with what was bad in it: if that has changed, all of it goes again.
         let refused = channels[type]!.refused
-        if refused.contains(where: { wanted[$0.key]?.version != $0.value }) {
+        if variant == .delta || !type.isWhole, refused.contains(where: { wanted[$0.key]?.version != $0.value }) {
             channels[type]!.refused = [:]
             for name in refused.keys {
                 if wanted[name] != nil {
@@ -423,7 +441,6 @@ public struct DiscoveryStream: Sendable {
                 } else {
                     // The client has it as it was, or as it was refused, and nobody knows which.
                     channels[type]!.sent[name] = .unknown(name, "")
-                    if variant == .stateOfTheWorld, type.isWhole { channels[type]!.doubtful.insert(name) }
                 }
             }
         }
@@ -454,5 +471,13 @@ extension EncodedResource {
     /// What a client says it has, of which only the version is known.
     fileprivate static func unknown(_ name: String, _ version: String) -> EncodedResource {
         EncodedResource(name: name, version: version, message: AnyMessage(typeURL: "", value: []))
+    }
+}
+
+extension DiscoveryStream.Refusal {
+    fileprivate init(_ type: StreamedType, _ message: Channel.Sent, _ error: RPCStatus) {
+        self.init(
+            type: type, version: message.version, names: message.resources.keys.sorted() + message.removed, code: Int(error.code),
+            reason: error.message)
     }
 }
