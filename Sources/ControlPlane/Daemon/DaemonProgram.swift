@@ -123,6 +123,7 @@ public struct DaemonProgram: ParsableCommand {
         options.lostAfter = Nanoseconds(count: Int64(lostAfter * 1e9))
         options.reportInterval = Nanoseconds(count: Int64(reportInterval * 1e9))
         options.trustsLoopback = !requiresToken
+        let lastMoment = LoopTimer { _ in loop.stop() }
         let controller = Controller(loop: loop, journal: journal, workshop: compiler, options: options)
         let api = APIServer(controller)
         let server = HTTPServer(loop: loop) { api.handle($0) }
@@ -131,7 +132,11 @@ public struct DaemonProgram: ParsableCommand {
         let address = try server.listen(on: SocketAddress(listen)!, tls: tls)
         end = {
             Log.info("main", "ending; the proxies keep what they have")
+            controller.ads.end()
+            controller.reports.end()
             server.drain { loop.stop() }
+            // Followers of events would stay for ever.
+            loop.setDeadline(lastMoment, loop.now + .seconds(2))
         }
         let state = journal.models
         Log.info(
@@ -139,6 +144,7 @@ public struct DaemonProgram: ParsableCommand {
             "outriggerd \(MeshQueries.version) listens on \(address)\(tls == nil ? "" : " with TLS"): revision \(state.desired.revision), "
                 + "\(state.desired.objects.count) resources, \(state.sequence) events")
         loop.run()
+        loop.cancelDeadline(lastMoment)
         server.close()
         journal.close()
         withExtendedLifetime(api) {}

@@ -147,6 +147,8 @@ final class Supervisor {
         stateFile = controlPlane.statePath.map { path in StateFile(path: path, loop: loop) { [log] in log.warning("xds", $0) } }
         var defaults = ProcessSettings()
         if let drainTime = options.drainTime { defaults.drainTime = drainTime }
+        // Before any configuration has come: several on one machine wait beside each other.
+        if let host = controlPlane.node.host { defaults.adminAddress = SocketAddress(host, defaults.adminAddress.port) }
         link = ControlPlaneLink(
             options: controlPlane, defaults: defaults, loop: loop, process: self, seed: UInt64(bitPattern: Clock.realtime())
         ) { [unowned self] name, completion in discovery.resolve(name, family: .all, completion: completion) }

@@ -28,7 +28,10 @@ final class ReportService {
         self.controller = controller
     }
 
-    var openStreams: Int { streams.count }
+    /// The control plane ends. Nothing is recorded of it: the proxies are still there.
+    func end() {
+        for stream in streams.values { stream.call.finish(GRPC.Status.unavailable, "the control plane is ending") }
+    }
 
     func open(_ exchange: HTTPExchange) {
         guard let call = GRPCServerStream(exchange, maxMessageBytes: Self.maxMessageBytes) else { return }

@@ -64,6 +64,11 @@ final class ADSService {
         call.begin()
     }
 
+    /// The control plane ends: clients come back when there is one.
+    func end() {
+        for stream in streams.values { stream.call.finish(GRPC.Status.unavailable, "the control plane is ending") }
+    }
+
     // MARK: What it shall have
 
     /// The mesh has changed: who waited for its node may have one, and nodes may be others.
