@@ -96,8 +96,10 @@ struct ChangeTests {
             (["virtualrouters", "r", "-n", "shop"], [Sample.name("VirtualRouter", "r", "shop")]),
         ])
     func delete(words: [String], names: [ResourceName]) throws {
-        try client.on("POST /v1/delete", ChangeResult(revision: 4, changes: []))
-        try run(["delete"] + words, client)
+        let gone = ChangeResult(
+            revision: 4, changes: [Sample.change("VirtualNode", "cart", .deleted), Sample.change("Mesh", "m", .unchanged)])
+        try client.on("POST /v1/delete", gone)
+        #expect(try run(["delete"] + words, client).out == "VirtualNode/cart deleted\nMesh/m is not there\n")
         #expect(try client.body(DeleteRequest.self).resources == names)
     }
 

@@ -26,7 +26,7 @@ struct ContextTests {
     @Test("the file is for its owner alone, and comes back as it was written")
     func file() throws {
         #expect(path == "\(folder.path)/outrigger/config.yaml")
-        #expect(ProfileFile.path(["HOME": "/home/a"]) == "/home/a/.config/outrigger/config.yaml")
+        #expect(ProfileFile.path(["HOME": "/srv/a"]) == "/srv/a/.config/outrigger/config.yaml")
         #expect(try ProfileFile.load(path) == ProfileFile())
         let profile = ControlProfile(
             address: "a:1", authority: "/ca", serverName: "n", certificate: "/c", key: "/k", token: "t: x", namespace: "s")

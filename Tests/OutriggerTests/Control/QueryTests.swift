@@ -189,6 +189,13 @@ struct QueryTests {
                     headers: [HeaderField(name: "x", value: "y:z"), HeaderField(name: ":authority", value: "c")]))
     }
 
+    @Test("explain's method is GET, and a gRPC call's POST", arguments: [("http://a/b", "GET"), ("grpc://a/s/m", "POST"), ("a", "GET")])
+    func explainMethod(url: String, method: String) throws {
+        try client.on("POST /v1/explain", Explanation(steps: []))
+        try run(["explain", "--from", "front", url], client)
+        #expect(try client.body(ExplainRequest.self).method == method)
+    }
+
     @Test("explain -f needs no control plane")
     func offline() throws {
         let folder = try TemporaryFolder()

@@ -20,7 +20,7 @@ struct AppliedProgress: Equatable {
     init(_ status: MeshStatus, revision: Int, rollout item: RolloutItem?) {
         let nodes = status.nodes.filter(\.isConnected)
         let applied = nodes.filter(\.hasApplied)
-        line = "\(applied.count) of \(counted(nodes.count, "proxy")) applied"
+        line = nodes.isEmpty ? "no proxy is connected" : "\(applied.count) of \(counted(nodes.count, "proxy")) applied"
         if let item { line += ", rollout \(item.id) \(item.state), stage \(item.stage + 1) of \(item.stages.count)" }
 
         if let item, item.state == "compensated" || item.state == "stopped" {
@@ -81,7 +81,7 @@ extension Session {
     }
 
     /// What a change did, kubectl's way.
-    func show(_ result: ChangeResult, isAsJSON: Bool = false) throws {
+    func show(_ result: ChangeResult, isAsJSON: Bool = false, isDeletion: Bool = false) throws {
         tell(result.warnings)
         if isAsJSON { return try printJSON(result) }
         let suffix = result.isDryRun ? " (dry run)" : ""
@@ -93,7 +93,8 @@ extension Session {
                 case .deleted: .bad
                 case .unchanged: .dim
                 }
-            screen.print("\(change.resource.short) \(screen.styled(change.action.rawValue, style))\(suffix)")
+            let word = isDeletion && change.action == .unchanged ? "is not there" : change.action.rawValue
+            screen.print("\(change.resource.short) \(screen.styled(word, style))\(suffix)")
         }
         if result.changes.isEmpty { screen.print("nothing to change\(suffix)") }
         screen.note("revision \(result.revision)" + (result.rollout.map { ", rollout \($0)" } ?? ""))

@@ -97,7 +97,7 @@ struct Delete: ControlCommand {
             files: input.files.isEmpty ? nil : try session.sources(input.files), resources: names, namespace: namespace,
             dryRun: dryRun ? true : nil, reason: reason)
         let result = try session.post("/v1/delete", request, as: ChangeResult.self)
-        try session.show(result, isAsJSON: output == .json)
+        try session.show(result, isAsJSON: output == .json, isDeletion: true)
         if waiting.wait { try session.waitUntilApplied(result, atMost: waiting.seconds(nil)) }
     }
 }

@@ -74,7 +74,10 @@ struct ExplainCommand: ControlCommand {
 
     private func request() throws(ExplainError) -> ExplainRequest {
         guard let headers = try? fields() else { throw ExplainError("a header is not 'name: value'") }
-        return ExplainRequest(from: from, method: words.count == 2 ? words[0] : "GET", url: words[words.count - 1], headers: headers)
+        let url = words[words.count - 1]
+        // A gRPC call is always a POST.
+        let method = words.count == 2 ? words[0] : url.lowercased().hasPrefix("grpc://") ? "POST" : "GET"
+        return ExplainRequest(from: from, method: method, url: url, headers: headers)
     }
 
     private func fields() throws -> [HeaderField] {

@@ -9,6 +9,7 @@ import Transport
 final class HTTPControlClient: ControlClient {
     let address: String
     private let caller: HTTPCaller
+    private let usesTLS: Bool
     private let token: String?
 
     /// Opens nothing yet.
@@ -18,6 +19,7 @@ final class HTTPControlClient: ControlClient {
         let target = try ControlAddress(profile.address, hasAuthority: profile.authority != nil)
         address = target.description
         token = profile.token
+        usesTLS = target.usesTLS
         if token != nil, !target.usesTLS, !target.isLoopback {
             throw Failure(message: "a token would go to \(address) in clear text: use https:// and --ca")
         }
@@ -43,7 +45,9 @@ final class HTTPControlClient: ControlClient {
                 })
             return ControlAnswer(status: response.status, body: onPiece == nil ? response.body : refusal)
         } catch {
-            throw ControlFailure(reason: error.text, isUnreachable: error.kind == .connect)
+            let mayBeTLS = !usesTLS && (error.kind == .connectionLost || error.kind == .notHTTP2)
+            let hint = mayBeTLS ? "; if it speaks TLS there, say https:// and --ca" : ""
+            throw ControlFailure(reason: error.text + hint, isUnreachable: error.kind == .connect)
         }
     }
 
@@ -53,13 +57,14 @@ final class HTTPControlClient: ControlClient {
         }
         // Checked as a DNS name or URI; an address is neither.
         guard let name = profile.serverName ?? (target.isIP ? nil : target.host) else {
-            throw Failure(message: "\(target) is an address: say the name in its certificate with --server-name")
+            throw Failure(message: "\(target) is an address: say the name in its certificate, with 'outrigger context set --server-name'")
         }
         let certificate: CertificateSource?
         switch (profile.certificate, profile.key) {
         case (let chain?, let key?): certificate = .file(chain: chain, privateKey: key)
         case (nil, nil): certificate = nil
-        default: throw Failure(message: "a client certificate and its key come together: --certificate and --key")
+        default:
+            throw Failure(message: "a client certificate and its key come together: 'outrigger context set --certificate FILE --key FILE'")
         }
         let settings = UpstreamTLS(
             validation: TLSValidation(trust: .file(authority), subjectAlternativeNames: [name]), certificate: certificate, alpn: ["h2"])

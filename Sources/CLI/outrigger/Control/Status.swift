@@ -45,7 +45,7 @@ struct StatusPage {
         ]
         if let rollout = status.rollout { lines.append(RolloutText.line(rollout)) }
         if status.nodes.isEmpty {
-            lines.append("no proxy has connected yet: outrigger-proxy --control-plane \(address) --node NAME")
+            lines.append("no proxy has connected yet: outrigger-proxy --control-plane \(address) --node NAMESPACE/NAME")
         } else {
             var table = TextTable(["NODE", "INSTANCE", "STATE", "VERSION", "APPLIED", "CONFIG AGE>", "SEEN>"])
             for node in status.nodes {
