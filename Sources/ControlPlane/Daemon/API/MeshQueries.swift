@@ -180,21 +180,21 @@ struct MeshQueries {
         } catch {
             return then(.failure(.notFound("\(error)")))
         }
-        let target = Publisher.Target(subject: subject, hostAddress: nil, edition: .current)
-        let endpoints = controller.publisher.configuration(target)?.snapshot.loadAssignments
-        let options = CompileOptions(registeredNodes: controller.publisher.registered)
-        controller.workshop.run { () -> Result<Compiled, Problem> in
-            switch MeshCompiler.compile(mesh, for: subject, options: options) {
+        let publisher = controller.publisher
+        let options = CompileOptions(registeredNodes: publisher.registered)
+        controller.workshop.run {
+            MeshCompiler.compile(mesh, for: subject, options: options)
+        } then: { result in
+            switch result {
             case .success(var node):
-                if let endpoints { node.snapshot.loadAssignments = endpoints }
-                return .success(Compiled(node: node, version: SnapshotFile.version(of: node.snapshot)))
+                let endpoints = publisher.assignments(of: node)
+                node.snapshot.loadAssignments = node.snapshot.loadAssignments.map { endpoints[$0.clusterName] ?? $0 }
+                then(.success(Compiled(node: node, version: SnapshotFile.version(of: node.snapshot))))
             case .failure(let failure):
                 let messages = failure.errors.map { DiagnosticMessage(severity: "error", resource: "\($0.resource)", message: "\($0)") }
-                return .failure(
-                    Problem("not-compiled", status: 422, title: "There is no configuration for \(subject.key)", diagnostics: messages))
+                let title = "There is no configuration for \(subject.key)"
+                then(.failure(Problem("not-compiled", status: 422, title: title, diagnostics: messages)))
             }
-        } then: {
-            then($0)
         }
     }
 

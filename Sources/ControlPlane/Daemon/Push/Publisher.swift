@@ -192,15 +192,21 @@ final class Publisher {
 
     // MARK: Endpoints
 
-    /// Lays the registered proxies over what was compiled. False: nothing is new.
-    private func publish(_ target: Target) -> Bool {
-        guard var entry = entries[target], let compiled = entry.compiled else { return false }
+    /// The load assignments of a node with the registered proxies in them; those that have none are left out.
+    func assignments(of compiled: CompiledNode) -> [String: ClusterLoadAssignment] {
         var assignments: [String: ClusterLoadAssignment] = [:]
         for (name, source) in compiled.endpointSources where registered.contains(source.node) {
             guard var assignment = compiled.snapshot.loadAssignments.first(where: { $0.clusterName == name }) else { continue }
             assignment.add(endpoints(ObjectKey(source.node)), port: source.port)
             assignments[name] = assignment
         }
+        return assignments
+    }
+
+    /// Lays the registered proxies over what was compiled. False: nothing is new.
+    private func publish(_ target: Target) -> Bool {
+        guard var entry = entries[target], let compiled = entry.compiled else { return false }
+        let assignments = assignments(of: compiled)
         let isNew = entry.base == nil
         guard isNew || assignments != entry.assignments else { return false }
         let base = entry.base ?? ResourceSet(compiled.snapshot)
