@@ -65,6 +65,15 @@ struct Failure: Error {
     /// A sentence for people; empty where all has been said.
     var message: String
     var status = Failure.invalid
+    /// The control plane is away, and may be back soon.
+    var absence: Absence?
+
+    enum Absence {
+        /// Nobody listens.
+        case unreachable
+        /// It was there, and broke off.
+        case lost
+    }
 }
 
 /// Standard output is for what was asked for; all that is said about it goes to standard error.

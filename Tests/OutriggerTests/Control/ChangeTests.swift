@@ -124,6 +124,7 @@ struct ChangeTests {
             ["get", "vn", "--at", "3", "--watch"], ["describe", "vn"], ["describe", "vn", "a", "b"], ["token", "create"],
             ["token", "create", "--role", "king"], ["token", "create", "--role", "read", "--node", "a"], ["explain", "GET", "http://x"],
             ["explain", "--from", "a"], ["explain", "--from", "a", "GET", "http://x", "-H", "nothing"], ["top", "--window", "0s"],
+            ["status", "--interval", "0s"], ["status", "--interval", "soon"],
             ["completion", "tcsh"],
         ])
     func usage(line: [String]) {
@@ -205,6 +206,18 @@ struct WaitTests {
         try client.on("GET /v1/status", Sample.status([Sample.node("a")], compiled: nil))
         try apply(client, paper)
         #expect(client.calls.count { $0.path == "/v1/status" } == 2)
+    }
+
+    @Test("a control plane that is away for a moment is waited for")
+    func away() throws {
+        let client = FakeControlPlane()
+        let paper = Paper()
+        paper.patience = 10
+        client.lost = [1, 2]
+        try client.on("POST /v1/apply", Sample.applied)
+        try client.on("GET /v1/status", Sample.status([Sample.node("a")]))
+        try apply(client, paper)
+        #expect(paper.notes.hasSuffix("trying again\n1 of 1 proxy applied\n"))
     }
 
     @Test("time that is up ends with status 1 and the names of those that are missing")

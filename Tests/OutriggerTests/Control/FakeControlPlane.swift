@@ -11,6 +11,8 @@ final class FakeControlPlane: ControlClient {
     private var answers: [String: [ControlAnswer]] = [:]
     private(set) var calls: [ControlCall] = []
     var failure: ControlFailure?
+    /// The numbers of the calls, from 0, that nobody answers.
+    var lost: Set<Int> = []
 
     /// - Parameter call: Method and path; without the query it stands for every query.
     func on(_ call: String, _ values: any Encodable..., status: Int = 200) throws {
@@ -24,6 +26,7 @@ final class FakeControlPlane: ControlClient {
     func call(_ call: ControlCall, onPiece: (([UInt8]) -> Bool)?) throws(ControlFailure) -> ControlAnswer {
         calls.append(call)
         if let failure { throw failure }
+        if lost.contains(calls.count - 1) { throw ControlFailure(reason: "connection refused", isUnreachable: true) }
         let exact = "\(call.method) \(call.path)"
         let bare = String(exact.prefix { $0 != "?" })
         let key = answers[exact] != nil ? exact : bare

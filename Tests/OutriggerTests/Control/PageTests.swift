@@ -68,6 +68,19 @@ struct PageTests {
         #expect(terminal.out.components(separatedBy: "\u{1b}[2J").count == 2)
     }
 
+    @Test("a control plane that is restarted ends no watch, and is told once; one that is not there at first does")
+    func restarted() throws {
+        try client.on("GET /v1/status", Sample.status([]))
+        client.lost = [1, 2]
+        let paper = Paper()
+        paper.patience = 4
+        try run(["status", "--watch"], client, paper)
+        #expect(paper.out.components(separatedBy: "outriggerd 0.2.0").count == 4)
+        #expect(paper.notes == "no control plane answers at 127.0.0.1:15010: connection refused; trying again\n")
+        client.failure = ControlFailure(reason: "connection refused", isUnreachable: true)
+        #expect(throws: Failure.self) { try run(["status", "--watch"], client, paper) }
+    }
+
     @Test("outliers: who, why, since when, until when, by whom")
     func outliers() throws {
         let item = OutlierItem(

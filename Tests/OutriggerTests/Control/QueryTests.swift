@@ -174,6 +174,12 @@ struct QueryTests {
         try run(["events", "--follow", "--after", "0"], client, paper)
         #expect(client.calls.suffix(2).map(\.path) == ["/v1/events?after=0&follow=true", "/v1/events?after=2&follow=true"])
         #expect(client.calls.last?.timeout == nil)
+        client.lost = [client.calls.count + 1]
+        let patient = Paper()
+        patient.patience = 2
+        try run(["events", "--follow"], client, patient)
+        #expect(patient.notes.hasSuffix("connection refused; trying again\n"))
+        #expect(patient.out.components(separatedBy: "\n").count == 5)
     }
 
     @Test("explain sends the question, and marks values that nobody wrote down")

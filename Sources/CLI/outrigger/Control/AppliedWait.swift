@@ -57,22 +57,27 @@ extension Session {
         let deadline = screen.now().addingTimeInterval(limit)
         var said = ""
         var looksDone = false
+        var missing: [String] = []
         while true {
-            let status = try get("/v1/status", as: MeshStatus.self)
-            let rollout = try result.rollout.map { try get("/v1/rollouts/\(ControlPath.escaped($0))", as: RolloutItem.self) }
-            let progress = AppliedProgress(status, revision: result.revision, rollout: rollout)
-            if progress.line != said { screen.note(progress.line) }
-            said = progress.line
-            switch progress.state {
-            case .done:
-                // A control plane that does not say what is compiled may still hold the old for the wanted: look twice.
-                if status.compiledRevision != nil || looksDone { return }
-                looksDone = true
-            case .failed(let reasons): throw Failure(message: harmless(reasons.joined(separator: "\n")))
-            case .waiting: looksDone = false
+            let look = try patiently {
+                let status = try get("/v1/status", as: MeshStatus.self)
+                let rollout = try result.rollout.map { try get("/v1/rollouts/\(ControlPath.escaped($0))", as: RolloutItem.self) }
+                return (status, AppliedProgress(status, revision: result.revision, rollout: rollout))
+            }
+            if let (status, progress) = look {
+                if progress.line != said { screen.note(progress.line) }
+                said = progress.line
+                missing = status.nodes.filter { $0.isConnected && !$0.hasApplied }.map { "\($0.subject.path) (\($0.instance))" }
+                switch progress.state {
+                case .done:
+                    // A control plane that does not say what is compiled may still hold the old for the wanted: look twice.
+                    if status.compiledRevision != nil || looksDone { return }
+                    looksDone = true
+                case .failed(let reasons): throw Failure(message: harmless(reasons.joined(separator: "\n")))
+                case .waiting: looksDone = false
+                }
             }
             guard screen.now() < deadline else {
-                let missing = status.nodes.filter { $0.isConnected && !$0.hasApplied }.map { "\($0.subject.path) (\($0.instance))" }
                 let names = missing.prefix(10).joined(separator: ", ") + (missing.count > 10 ? " and \(missing.count - 10) more" : "")
                 throw Failure(message: "not applied within \(Times.span(limit))\(missing.isEmpty ? "" : ": \(names)")")
             }

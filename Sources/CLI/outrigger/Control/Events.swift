@@ -28,29 +28,45 @@ struct Events: ControlCommand {
     var output = ListOutput.table
 
     func run(_ session: Session) throws {
-        var lines = LineReader()
         var last = after
+        // One that is not there at all, at first, is most likely a mistake.
+        var wasThere = false
         while true {
-            let path = ControlPath(
-                "/v1/events", ["after": last.map { "\($0)" }, "limit": limit.map { "\($0)" }, "follow": follow ? "true" : nil])
-            var failure: (any Error)?
-            try session.call(ControlCall(path: path.description, timeout: follow ? nil : .seconds(30))) { piece in
+            _ = try session.patiently {
                 do {
-                    for line in lines.add(piece) {
-                        let event = try ControlJSON.decode(EventItem.self, line)
-                        last = event.sequence
-                        show(event, line, session.screen)
-                    }
-                    return true
-                } catch {
-                    failure = error
-                    return false
+                    try read(after: &last, session)
+                } catch let failure as Failure where !follow || !wasThere && failure.absence == .unreachable {
+                    throw Failure(message: failure.message, status: failure.status)
                 }
             }
-            if let failure { throw Failure(message: "\(session.client.address) sent an event that cannot be read: \(failure)") }
+            wasThere = true
             // A control plane that ends goes on where it was when it is back.
             guard follow, session.screen.pause(.seconds(1)) else { return }
         }
+    }
+
+    /// One answer; of `--follow` it ends with the control plane.
+    private func read(after last: inout Int?, _ session: Session) throws {
+        let path = ControlPath(
+            "/v1/events", ["after": last.map { "\($0)" }, "limit": limit.map { "\($0)" }, "follow": follow ? "true" : nil])
+        var lines = LineReader()
+        var newest = last
+        defer { last = newest }
+        var failure: (any Error)?
+        try session.call(ControlCall(path: path.description, timeout: follow ? nil : .seconds(30))) { piece in
+            do {
+                for line in lines.add(piece) {
+                    let event = try ControlJSON.decode(EventItem.self, line)
+                    newest = event.sequence
+                    show(event, line, session.screen)
+                }
+                return true
+            } catch {
+                failure = error
+                return false
+            }
+        }
+        if let failure { throw Failure(message: "\(session.client.address) sent an event that cannot be read: \(failure)") }
     }
 
     private func show(_ event: EventItem, _ line: [UInt8], _ screen: Screen) {

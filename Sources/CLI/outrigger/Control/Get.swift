@@ -58,7 +58,7 @@ struct Get: ControlCommand {
         try show(list, selection, session)
         guard watch else { return }
         while session.screen.pause(.seconds(2)) {
-            let next = try fetch(selection, session)
+            guard let next = try session.patiently({ try fetch(selection, session) }) else { continue }
             guard next.revision != list.revision else { continue }
             let before = Dictionary(list.items.map { ($0.resource, $0) }) { $1 }
             let names = Set(next.items.map(\.resource))

@@ -57,7 +57,7 @@ struct RolloutStatus: ControlCommand {
             guard watch else { return }
             guard item.state == "running" else { break }
             guard session.screen.pause(.seconds(1)) else { return }
-            item = try RolloutText.find(item.id, session)
+            item = try session.patiently { try RolloutText.find(item.id, session) } ?? item
         }
         if item.state != "completed" { throw Failure(message: "") }
     }

@@ -9,6 +9,7 @@ final class Session {
     let screen: Screen
     /// Of the context, for commands that name none.
     let namespace: String?
+    private var isAway = false
 
     init(client: any ControlClient, screen: Screen, namespace: String? = nil) {
         self.client = client
@@ -34,7 +35,7 @@ final class Session {
         do throws(ControlFailure) {
             answer = try client.call(call, onPiece: onPiece)
         } catch {
-            throw Failure(message: Self.words(error, client.address))
+            throw Failure(message: Self.words(error, client.address), absence: error.isUnreachable ? .unreachable : .lost)
         }
         guard 200..<300 ~= answer.status else { throw refusal(answer) }
         return answer.body
@@ -106,15 +107,26 @@ final class Session {
         }
     }
 
-    /// Looks again and again until nobody wants to any more.
+    /// For commands that go on for long: a control plane that is restarted meanwhile is waited for, and the reason told once.
     ///
-    /// - Parameter page: what to show; nil: nothing new.
+    /// - Returns: Nil: not now.
+    func patiently<Value>(_ body: () throws -> Value) throws -> Value? {
+        do {
+            let value = try body()
+            isAway = false
+            return value
+        } catch let failure as Failure where failure.absence != nil {
+            if !isAway { screen.note("\(failure.message.prefix { $0 != "\n" }); trying again") }
+            isAway = true
+            return nil
+        }
+    }
+
+    /// Looks again and again until nobody wants to any more.
     func watch(every interval: TimeSpan, _ page: () throws -> String) throws {
-        var isFirst = true
-        while true {
-            screen.show(try page(), isFirst: isFirst)
-            isFirst = false
-            guard screen.pause(interval.duration) else { return }
+        screen.show(try page(), isFirst: true)
+        while screen.pause(interval.duration) {
+            if let page = try patiently(page) { screen.show(page, isFirst: false) }
         }
     }
 }

@@ -19,7 +19,7 @@ struct Status: ControlCommand {
     @Flag(name: .shortAndLong, help: "Looks again and again.")
     var watch = false
 
-    @Option(help: ArgumentHelp("Between two looks of --watch.", valueName: "time"))
+    @Option(help: ArgumentHelp("Between two looks of --watch (default: 2s).", valueName: "time"), transform: TimeSpan.interval)
     var interval = TimeSpan(seconds: 2)
 
     @Option(name: .customShort("o"), help: ArgumentHelp("table or json.", valueName: "format"))

@@ -24,6 +24,14 @@ struct TimeSpan: ExpressibleByArgument, Hashable {
         seconds = total
     }
 
+    /// Between two looks: not so short that looking is all that happens.
+    static func interval(_ text: String) throws -> TimeSpan {
+        guard let span = TimeSpan(argument: text), 0.2...86400 ~= span.seconds else {
+            throw ValidationError("expected a time from 200ms through 1d, found \"\(text)\"")
+        }
+        return span
+    }
+
     var duration: Duration { .milliseconds(Int64(seconds * 1000)) }
 }
 

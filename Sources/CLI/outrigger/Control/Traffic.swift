@@ -16,7 +16,7 @@ struct Outliers: ControlCommand {
     @Flag(name: .shortAndLong, help: "Looks again and again.")
     var watch = false
 
-    @Option(help: ArgumentHelp("Between two looks of --watch.", valueName: "time"))
+    @Option(help: ArgumentHelp("Between two looks of --watch (default: 2s).", valueName: "time"), transform: TimeSpan.interval)
     var interval = TimeSpan(seconds: 2)
 
     @Option(name: .customShort("o"), help: ArgumentHelp("table or json.", valueName: "format"))
@@ -68,7 +68,7 @@ struct Top: ControlCommand {
     @Flag(name: .shortAndLong, help: "Looks again and again.")
     var watch = false
 
-    @Option(help: ArgumentHelp("Between two looks of --watch.", valueName: "time"))
+    @Option(help: ArgumentHelp("Between two looks of --watch (default: 2s).", valueName: "time"), transform: TimeSpan.interval)
     var interval = TimeSpan(seconds: 2)
 
     @Option(help: ArgumentHelp("Of the last how long (default: the control plane's).", valueName: "time"))
