@@ -11,6 +11,7 @@ final class HTTPControlClient: ControlClient {
     private let caller: HTTPCaller
     private let usesTLS: Bool
     private let token: String?
+    private var hasAnswered = false
 
     /// Opens nothing yet.
     ///
@@ -37,15 +38,17 @@ final class HTTPControlClient: ControlClient {
             let response = try caller.call(
                 method: call.method, path: call.path, headers: headers, body: call.body, timeout: call.timeout.map { Nanoseconds($0) },
                 onPiece: onPiece.map { onPiece in
-                    { head, piece in
+                    { [self] head, piece in
+                        hasAnswered = true
                         if 200..<300 ~= head.status { return onPiece(piece) }
                         refusal += piece
                         return refusal.count < 1 << 20
                     }
                 })
+            hasAnswered = true
             return ControlAnswer(status: response.status, body: onPiece == nil ? response.body : refusal)
         } catch {
-            let mayBeTLS = !usesTLS && (error.kind == .connectionLost || error.kind == .notHTTP2)
+            let mayBeTLS = !usesTLS && !hasAnswered && (error.kind == .connectionLost || error.kind == .notHTTP2)
             let hint = mayBeTLS ? "; if it speaks TLS there, say https:// and --ca" : ""
             throw ControlFailure(reason: error.text + hint, isUnreachable: error.kind == .connect)
         }
