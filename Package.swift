@@ -156,7 +156,7 @@ let package = Package(
         tests("EventStoreTests", ["event-appender", "EventStore", "Base", .product(name: "GRDB", package: "GRDB.swift")]),
         tests("ProjectionsTests", ["Projections", "EventStore", "MeshYAML", "MeshModel", "Base"]),
         tests("ArchitectureTests", []),
-        tests("Integration", ["XDSWire", "ProxyConfig", "Base"], exclude: ["Peers"]),
+        tests("Integration", ["ControlAPI", "XDSWire", "ProxyConfig", "Base"], exclude: ["Peers"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -89,9 +89,10 @@ extension RawConnection {
 extension Origin {
     /// An HTTP server that keeps connections alive and answers every request with the bytes that `answer` gives.
     public static func http(
-        port: UInt16 = 0, records: Bool = true, _ answer: @escaping @Sendable (HTTPMessage) throws -> [UInt8]
+        port: UInt16 = 0, at address: String = "127.0.0.1", records: Bool = true,
+        _ answer: @escaping @Sendable (HTTPMessage) throws -> [UInt8]
     ) throws -> Origin {
-        try Origin(port: port, records: records) { connection in
+        try Origin(port: port, at: address, records: records) { connection in
             while let request = try connection.readRequest(within: .seconds(600)) { try connection.send(try answer(request)) }
         }
     }

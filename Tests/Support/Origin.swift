@@ -14,14 +14,15 @@ public final class Origin: Sendable {
 
     /// - Parameters:
     ///   - port: 0 = the kernel chooses.
+    ///   - address: of 127.0.0.0/8.
     ///   - records: whether every received byte is kept; say no where there are many.
-    public init(port: UInt16 = 0, records: Bool = true, _ script: @escaping Script) throws {
+    public init(port: UInt16 = 0, at address: String = "127.0.0.1", records: Bool = true, _ script: @escaping Script) throws {
         let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         var one: CInt = 1
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<CInt>.size))
         var bound = sockaddr_in()
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        guard unsafe loopback(port, { unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 1024) == 0,
+        guard unsafe loopback(port, at: address, { unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 1024) == 0,
             unsafe withUnsafeMutablePointer(
                 to: &bound,
                 { pointer in

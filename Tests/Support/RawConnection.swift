@@ -32,18 +32,22 @@ public final class RawConnection: @unchecked Sendable {
 
     /// Connects to a port of loopback.
     ///
-    /// - Parameter receiveBuffer: SO_RCVBUF; small ones make a slow reader felt soon.
-    public convenience init(to port: UInt16, receiveBuffer: CInt? = nil, records: Bool = false) throws {
+    /// - Parameters:
+    ///   - address: of 127.0.0.0/8.
+    ///   - receiveBuffer: SO_RCVBUF; small ones make a slow reader felt soon.
+    public convenience init(
+        to port: UInt16, at address: String = "127.0.0.1", receiveBuffer: CInt? = nil, records: Bool = false
+    ) throws {
         let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw TestFailure("socket: errno \(errno)") }
         if var size = receiveBuffer {
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<CInt>.size))
         }
-        let result = unsafe loopback(port) { unsafe connect(descriptor, $0, $1) }
+        let result = unsafe loopback(port, at: address) { unsafe connect(descriptor, $0, $1) }
         guard result == 0 else {
             let problem = errno
             Glibc.close(descriptor)
-            throw TestFailure("connect to port \(port): errno \(problem)")
+            throw TestFailure("connect to \(address) port \(port): errno \(problem)")
         }
         self.init(adopting: descriptor, records: records)
     }
@@ -341,11 +345,11 @@ public enum Pattern {
 }
 
 /// Calls with the address of a port on 127.0.0.1.
-func loopback(_ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
+func loopback(_ port: UInt16, at host: String = "127.0.0.1", _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    address.sin_addr.s_addr = unsafe inet_addr(host)
     return unsafe withUnsafePointer(to: &address) { pointer in
         unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
     }
