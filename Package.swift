@@ -95,6 +95,7 @@ let package = Package(
         controlPlane("ControlAPI"),
         controlPlane("Explain", ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]),
         controlPlane("Rollout", ["Base"]),
+        controlPlane("CertificateAuthority", ["COpenSSL"]),
         controlPlane("XDSServer", ["XDSWire", "ProxyConfig", "Base"]),
         controlPlane(
             "Daemon",
@@ -152,6 +153,7 @@ let package = Package(
             ]),
         tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),
         tests("RolloutTests", ["Rollout", "Base"]),
+        tests("CertificateAuthorityTests", ["CertificateAuthority", "Transport", "ProxyConfig"]),
         .executableTarget(name: "event-appender", dependencies: ["EventStore"], path: "Tests/EventAppender", swiftSettings: strict),
         tests("EventStoreTests", ["event-appender", "EventStore", "Base", .product(name: "GRDB", package: "GRDB.swift")]),
         tests("ProjectionsTests", ["Projections", "EventStore", "MeshYAML", "MeshModel", "Base"]),

@@ -49,6 +49,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
         ["MeshCompiler", "MeshModel", "ControlAPI", "ConfigText", "ProxyConfig", "Routing", "HTTP", "Base"]
     ),
     ("Rollout", "ControlPlane", ["Base"]),
+    ("CertificateAuthority", "ControlPlane", ["COpenSSL", "Glibc"]),
     (
         "Daemon", "ControlPlane",
         [
@@ -73,8 +74,8 @@ private let system: Set<String> = ["Glibc", "Synchronization", "Swift"]
 /// A C library has one owner; no other module sees its types. Of OpenSSL, EventStore calls the digest and no more.
 private let owners = [
     ("CLinux", ["Sources/Shared/Reactor/"]), ("CNghttp2", ["Sources/Shared/HTTP2/"]),
-    ("COpenSSL", ["Sources/Shared/Transport/", "Sources/ControlPlane/EventStore/"]), ("CCares", ["Sources/DataPlane/Resolver/"]),
-    ("CSpawn", ["Sources/CLI/outrigger/"]),
+    ("COpenSSL", ["Sources/Shared/Transport/", "Sources/ControlPlane/EventStore/", "Sources/ControlPlane/CertificateAuthority/"]),
+    ("CCares", ["Sources/DataPlane/Resolver/"]), ("CSpawn", ["Sources/CLI/outrigger/"]),
 ]
 
 @Suite("Layers")

@@ -27,6 +27,8 @@ enum {
     COPENSSL_KEY_MISMATCH,
     COPENSSL_BAD_REVOCATION_LIST,
     COPENSSL_REFUSED,              // Something else; see the text.
+    COPENSSL_BAD_REQUEST,          // No PKCS #10 request in PEM, or none that can be read.
+    COPENSSL_UNSIGNED_REQUEST,     // A request that the owner of its key has not signed.
 };
 
 // 0 if OpenSSL could be started. Any thread may call it, any number of times. No configuration file is read.
@@ -172,6 +174,32 @@ void copenssl_ticket_retain(SSL_SESSION *ticket);
 void copenssl_ticket_free(SSL_SESSION *ticket);
 // TLS 1.3 tickets are to be used once (RFC 8446 appendix C.4).
 int copenssl_ticket_is_single_use(const SSL_SESSION *ticket);
+
+// MARK: Keys and certificates that we make
+//
+// PEM goes into `pem` with a NUL behind it; what does not fit is COPENSSL_NO_MEMORY or COPENSSL_REFUSED. Give it this much room.
+enum { COPENSSL_PEM_SIZE = 16384 };
+
+// A new P-256 key (PKCS #8).
+int copenssl_key_new(char *pem, size_t size);
+// A request without names (PKCS #10) for a certificate of the key.
+int copenssl_request_new(const void *key_pem, size_t key_count, char *pem, size_t size, char *reason, size_t reason_size);
+// Whether the key is that of the first certificate.
+int copenssl_key_fits(const void *key_pem, size_t key_count, const void *certificate_pem, size_t certificate_count);
+
+// What is to stand in a certificate.
+struct copenssl_issue {
+    const char *uri;          // The one alternative name of a leaf, ASCII; "" makes an authority.
+    const char *common_name;  // UTF-8, at most 64 characters; "" leaves the subject empty.
+    const uint8_t *serial;    // 16 bytes.
+    int64_t not_before;  // Seconds since 1970.
+    int64_t not_after;
+};
+
+// Signs a certificate with the key and certificate that stand in `authority`, one after the other; with its own key if that is empty.
+// For a leaf `subject` is the request, of which only the key counts; for an authority its private key.
+int copenssl_issue_certificate(const struct copenssl_issue *issue, const void *authority, size_t authority_count, const void *subject,
+    size_t subject_count, char *pem, size_t size, char *reason, size_t reason_size);
 
 // MARK: Digests that need no start
 
