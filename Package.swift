@@ -157,6 +157,12 @@ let package = Package(
         .executableTarget(name: "event-appender", dependencies: ["EventStore"], path: "Tests/EventAppender", swiftSettings: strict),
         tests("EventStoreTests", ["event-appender", "EventStore", "Base", .product(name: "GRDB", package: "GRDB.swift")]),
         tests("ProjectionsTests", ["Projections", "EventStore", "MeshYAML", "MeshModel", "Base"]),
+        tests(
+            "DaemonTests",
+            [
+                "Daemon", "ControlAPI", "EventStore", "Projections", "MeshCompiler", "MeshYAML", "MeshModel", "Reactor", "XDSWire",
+                "ProxyConfig", "Base",
+            ]),
         tests("ArchitectureTests", []),
         tests("Integration", ["ControlAPI", "XDSWire", "ProxyConfig", "Base"], exclude: ["Peers"]),
     ],

@@ -67,7 +67,7 @@ final class Controller {
 
     /// What was before this process began goes on: proxies stay endpoints until they are known to be gone, rollouts continue.
     private func resume() {
-        publisher.setMesh(mesh)
+        publisher.setMesh(mesh, revision: journal.models.desired.revision)
         for instance in journal.models.nodes.instances.values where instance.state != .left { startLosing(instance.key) }
         publisher.setRegistered(registeredNodes)
         rollouts.resume()
@@ -90,7 +90,7 @@ final class Controller {
         }
         if meshChanged {
             knownServices = [:]
-            publisher.setMesh(mesh)
+            publisher.setMesh(mesh, revision: journal.models.desired.revision)
             ads.meshChanged()
         }
         if !nodes.isEmpty {

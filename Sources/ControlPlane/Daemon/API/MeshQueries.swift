@@ -23,7 +23,8 @@ struct MeshQueries {
         MeshStatus(
             version: Self.version, revision: controller.journal.models.desired.revision, started: controller.started.text,
             resources: controller.journal.models.desired.objects.count, nodes: nodes(), faults: faults(),
-            rollout: rollouts().first { $0.state == "running" })
+            rollout: rollouts().first { $0.state == "running" } ?? rollouts().first,
+            compiledRevision: controller.publisher.compiledRevision)
     }
 
     private func faults() -> [DiagnosticMessage] {

@@ -45,8 +45,6 @@ final class Publisher {
 
     /// The configuration of a target is another one.
     var onChange: ((Set<Target>) -> Void)?
-    /// Everything that was asked for is compiled.
-    var onSettled: (() -> Void)?
     /// Where a registered proxy of a node takes calls for a port; nil: it does not.
     var endpoints: (ObjectKey) -> [RegisteredEndpoint] = { _ in [] }
 
@@ -70,12 +68,18 @@ final class Publisher {
         self.compiler = compiler
     }
 
+    private var revision = 0
+    /// The newest revision that every connected proxy's configuration was compiled from.
+    private(set) var compiledRevision = 0
+
     var isSettled: Bool { !isCompiling && dirty.isEmpty }
 
     // MARK: What it is made of
 
-    func setMesh(_ mesh: MeshResources, _ edition: Edition = .current) {
+    /// - Parameter revision: of the mesh, for `compiledRevision`.
+    func setMesh(_ mesh: MeshResources, _ edition: Edition = .current, revision: Int = 0) {
         meshes[edition] = mesh
+        if edition == .current { self.revision = revision }
         recompile()
     }
 
@@ -151,7 +155,8 @@ final class Publisher {
     }
 
     private func compile() {
-        guard !isCompiling, !dirty.isEmpty else { return }
+        guard !isCompiling else { return }
+        guard !dirty.isEmpty else { return compiledRevision = revision }
         isCompiling = true
         let targets = Array(dirty)
         dirty = []
@@ -187,7 +192,7 @@ final class Publisher {
         }
         if !changed.isEmpty { onChange?(changed) }
         compile()
-        if isSettled { onSettled?() }
+        if isSettled { compiledRevision = revision }
     }
 
     // MARK: Endpoints

@@ -12,7 +12,9 @@ extension MeshResources {
         func find<Resource: MeshNamed>(_ table: ResourceTable<Resource>) -> MeshModel.ResourceKey? {
             let found = table.filter { resource in
                 if !client.namespace.isEmpty, resource.meta.namespace != client.namespace { return false }
-                return resource.meshName == client.name || resource.meta.name == client.name
+                // NAME.NAMESPACE too, as people name nodes elsewhere.
+                let names = [resource.meshName, resource.meta.name, "\(resource.meta.name).\(resource.meta.namespace)"]
+                return names.contains(client.name)
             }
             // The mesh-side name says more than the Kubernetes name, which several namespaces may have.
             let exact = found.filter { $0.meshName == client.name }

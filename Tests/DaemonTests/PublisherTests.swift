@@ -1,0 +1,143 @@
+import Base
+import MeshCompiler
+import MeshModel
+import MeshYAML
+import Projections
+import ProxyConfig
+import Reactor
+import Testing
+
+@testable import Daemon
+
+@Suite("What each proxy shall run")
+struct PublisherTests {
+    private static let text = """
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: front, namespace: shop}
+        spec:
+          backends: [{virtualService: {virtualServiceRef: {name: cart}}}]
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualService
+        metadata: {name: cart, namespace: shop}
+        spec: {provider: {virtualNode: {virtualNodeRef: {name: cart}}}}
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: cart, namespace: shop}
+        spec:
+          listeners: [{portMapping: {port: 8080, protocol: http}}]
+          serviceDiscovery: {dns: {hostname: cart.example}}
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: lonely, namespace: shop}
+        spec: {}
+        """
+    private static let cart = MeshModel.ResourceKey(kind: .virtualNode, namespace: "shop", name: "cart")
+
+    private func target(_ name: String) -> Publisher.Target {
+        Publisher.Target(
+            subject: .virtualNode(.init(kind: .virtualNode, namespace: "shop", name: name)), hostAddress: nil, edition: .current)
+    }
+
+    private func settle(_ loop: EventLoop, _ publisher: Publisher) {
+        while !publisher.isSettled { loop.turn(maximumWait: .seconds(10)) }
+    }
+
+    @Test("a change reaches those whose configuration it changes; the same again reaches nobody")
+    func changes() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        var changed: [Set<Publisher.Target>] = []
+        publisher.onChange = { changed.append($0) }
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text).resources)
+        let (front, lonely) = (target("front"), target("lonely"))
+        publisher.retain(front)
+        publisher.retain(lonely)
+        settle(loop, publisher)
+        #expect(changed.reduce([]) { $0.union($1) } == [front, lonely])
+        let version = try #require(publisher.configuration(front)?.version)
+
+        changed = []
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: "# a remark\n" + Self.text).resources)
+        settle(loop, publisher)
+        #expect(changed.isEmpty)
+
+        publisher.setMesh(
+            MeshLoader.load(paths: ["-"], standardInput: Self.text.replacing("cart.example", with: "other.example")).resources)
+        settle(loop, publisher)
+        #expect(changed == [[front]])
+        #expect(publisher.configuration(front)?.version != version)
+    }
+
+    @Test("registered proxies are endpoints; one that comes or goes reaches those that call it, without compiling")
+    func endpoints() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        var proxies: [Publisher.RegisteredEndpoint] = []
+        publisher.endpoints = { _ in proxies }
+        var changed: [Set<Publisher.Target>] = []
+        publisher.onChange = { changed.append($0) }
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text).resources)
+        publisher.setRegistered([Self.cart])
+        let (front, lonely) = (target("front"), target("lonely"))
+        publisher.retain(front)
+        publisher.retain(lonely)
+        settle(loop, publisher)
+        let compilations = publisher.compilations
+        func addresses() -> [String] {
+            let assignments = publisher.configuration(front)?.snapshot.loadAssignments ?? []
+            return assignments.flatMap(\.localities).flatMap(\.endpoints).map { endpoint in
+                if case .ip(let ip) = endpoint.host { "\(ip):\(endpoint.port)" } else { "?" }
+            }
+        }
+        #expect(addresses() == [])
+
+        changed = []
+        proxies = ["10.0.0.1", "10.0.0.2"].map { .init(address: IPAddress($0)!, ports: [8080: 15000], zone: "") }
+        publisher.endpointsChanged(of: [Self.cart])
+        #expect(changed == [[front]])
+        #expect(addresses() == ["10.0.0.1:15000", "10.0.0.2:15000"])
+        publisher.endpointsChanged(of: [Self.cart])
+        #expect(changed.count == 1)
+        proxies.removeFirst()
+        publisher.endpointsChanged(of: [Self.cart])
+        #expect(addresses() == ["10.0.0.2:15000"])
+        #expect(publisher.compilations == compilations)
+    }
+
+    @Test("a node that cannot be compiled keeps what it has, and the fault is known")
+    func faults() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text).resources)
+        let front = target("front")
+        publisher.retain(front)
+        settle(loop, publisher)
+        let before = try #require(publisher.configuration(front)?.version)
+        publisher.setMesh(MeshResources())
+        settle(loop, publisher)
+        #expect(publisher.configuration(front)?.version == before)
+        #expect(publisher.faults.map(\.target) == [front])
+        publisher.release(front)
+        #expect(publisher.faults.isEmpty && publisher.configuration(front) == nil)
+    }
+
+    @Test("editions: who is not reached yet keeps the mesh of before")
+    func editions() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        let mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        publisher.setMesh(mesh, .previous)
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text.replacing("cart.example", with: "new.example")).resources)
+        let front = target("front")
+        var old = front
+        old.edition = .previous
+        publisher.retain(front)
+        publisher.retain(old)
+        settle(loop, publisher)
+        #expect(publisher.configuration(front)?.version != publisher.configuration(old)?.version)
+    }
+}

@@ -1,0 +1,69 @@
+import Base
+import MeshCompiler
+import MeshModel
+import MeshYAML
+import Projections
+import ProxyConfig
+import Testing
+import XDSWire
+
+@testable import Daemon
+
+@Suite("Whose proxy a client is")
+struct SubjectTests {
+    private static let text = """
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: cart, namespace: shop}
+        spec: {}
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: cart, namespace: test}
+        spec: {}
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualNode
+        metadata: {name: pay, namespace: shop}
+        spec: {awsName: payment}
+        ---
+        apiVersion: appmesh.k8s.aws/v1beta2
+        kind: VirtualGateway
+        metadata: {name: edge, namespace: shop}
+        spec: {listeners: [{portMapping: {port: 80, protocol: http}}]}
+        """
+
+    private func found(_ client: ClientNode) -> String? {
+        let mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        return mesh.subject(of: client).map { "\($0.key.kind.rawValue) \($0.key.namespace ?? "")/\($0.key.name)" }
+    }
+
+    @Test(
+        "by namespace and name, by a name that is clear, or by the name in the mesh",
+        arguments: [
+            ("cart", "shop", "VirtualNode shop/cart"), ("cart", "test", "VirtualNode test/cart"), ("cart", "", nil),
+            ("pay", "", "VirtualNode shop/pay"), ("payment", "", "VirtualNode shop/pay"), ("cart_shop", "", "VirtualNode shop/cart"),
+            ("cart.test", "", "VirtualNode test/cart"),
+            ("edge", "", "VirtualGateway shop/edge"), ("cart", "elsewhere", nil), ("nobody", "", nil),
+        ] as [(String, String, String?)])
+    func byName(name: String, namespace: String, expected: String?) {
+        #expect(found(ClientNode(name: name, namespace: namespace)) == expected)
+    }
+
+    @Test("App Mesh's proxies and gRPC clients name the mesh-side name and say what they are")
+    func byNode() {
+        #expect(found(ClientNode(Node(mesh: "m", role: .virtualNode, name: "payment"))) == "VirtualNode shop/pay")
+        #expect(found(ClientNode(Node(mesh: "m", role: .virtualGateway, name: "edge_shop"))) == "VirtualGateway shop/edge")
+        #expect(found(ClientNode(Node(mesh: "m", role: .virtualGateway, name: "payment"))) == nil)
+    }
+
+    @Test("proxies of ours without an instance are one; others go by their id")
+    func instances() {
+        let subject = MeshCompiler.Subject.virtualNode(.init(kind: .virtualNode, namespace: "shop", name: "cart"))
+        #expect(ClientNode(name: "cart", instance: "a").instanceKey(of: subject).instance == "a")
+        #expect(ClientNode(name: "cart").instanceKey(of: subject).instance == "-")
+        var envoy = ClientNode(Node(mesh: "m", role: .virtualNode, name: "cart_shop"))
+        envoy.userAgentName = "envoy"
+        #expect(envoy.instanceKey(of: subject).instance == "mesh/m/virtualNode/cart_shop")
+    }
+}
