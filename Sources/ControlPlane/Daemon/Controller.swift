@@ -68,7 +68,9 @@ final class Controller {
     /// What was before this process began goes on: proxies stay endpoints until they are known to be gone, rollouts continue.
     private func resume() {
         publisher.setMesh(mesh, revision: journal.models.desired.revision)
-        for instance in journal.models.nodes.instances.values where instance.state != .left { startLosing(instance.key) }
+        for instance in journal.models.nodes.instances.values where instance.state != .left {
+            startLosing(instance.key, after: max(options.lostAfter, Self.returnTime))
+        }
         publisher.setRegistered(registeredNodes)
         rollouts.resume()
     }
@@ -171,10 +173,10 @@ final class Controller {
             $0.report = report
             $0.reportedAt = loop.now
             $0.lastSeen = journal.now
+            // The last refusal is told for ever: it matters until something newer runs.
             $0.rejection =
-                report.rejection.flatMap { rejection in
-                    rejection.version == report.applied?.version ? nil : rejection.reason
-                } ?? ($0.acknowledged == $0.wanted ? nil : $0.rejection)
+                report.rejection.flatMap { $0.at > (report.applied?.at ?? 0) ? $0.reason : nil }
+                ?? ($0.acknowledged == $0.wanted ? nil : $0.rejection)
         }
         register(key, report)
         recordApplied(key, report)
@@ -227,14 +229,18 @@ final class Controller {
         loop.now - instance.reportedAt > Nanoseconds(count: options.reportInterval.count * 2)
     }
 
-    private func startLosing(_ key: InstanceKey) {
+    /// How long proxies have to come back to a control plane that was away: longer than they wait between two tries.
+    private static let returnTime = Nanoseconds.seconds(60)
+
+    private func startLosing(_ key: InstanceKey, after time: Nanoseconds? = nil) {
         stopLosing(key)
+        let time = time ?? options.lostAfter
         let timer = LoopTimer { [weak self] _ in
             guard let self, fleet[key]?.reportStream == nil else { return }
-            left(key, "its stream was lost for \(options.lostAfter.count / 1_000_000_000) s")
+            left(key, "its stream was lost for \(time.count / 1_000_000_000) s")
         }
         timers[key] = timer
-        loop.setDeadline(timer, loop.now + options.lostAfter)
+        loop.setDeadline(timer, loop.now + time)
     }
 
     private func stopLosing(_ key: InstanceKey) {
