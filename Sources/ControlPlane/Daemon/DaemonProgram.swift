@@ -129,7 +129,13 @@ public struct DaemonProgram: ParsableCommand {
         let server = HTTPServer(loop: loop) { api.handle($0) }
         server.onIncident = { Log.warning("http", "\($0)") }
         let tls = try tlsContext()
-        let address = try server.listen(on: SocketAddress(listen)!, tls: tls)
+        let address: SocketAddress
+        do throws(SystemError) {
+            address = try server.listen(on: SocketAddress(listen)!, tls: tls)
+        } catch {
+            Log.error("main", "cannot listen on \(listen): \(error)")
+            throw ExitCode(1)
+        }
         end = {
             Log.info("main", "ending; the proxies keep what they have")
             controller.ads.end()
