@@ -10,7 +10,9 @@ extension Head {
         let middle = bytes.count
         precondition(middle > start && bytes[start...].allSatisfy(isToken), "a field named \"\(name)\"")
         bytes.append(contentsOf: value.utf8.lazy.map { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 ? $0 : 0x20 })
-        let known = KnownField(bytes.span.extracting(start..<middle))
+        // Of a constant: release builds refuse a span of the property here, whose lifetime they cannot see.
+        let written = bytes
+        let known = KnownField(written.span.extracting(start..<middle))
         fields.append(Field(name: start..<middle, value: middle..<bytes.count, known: known))
     }
 
@@ -20,7 +22,8 @@ extension Head {
     public func setRequest(method text: String, scheme: Scheme, authority host: String, target path: String) {
         precondition(!text.isEmpty && text.utf8.allSatisfy(isToken), "a method \"\(text)\"")
         methodRange = append(plain: text)
-        method = Method(bytes.span.extracting(methodRange))
+        let written = bytes
+        method = Method(written.span.extracting(methodRange))
         self.scheme = scheme
         authority = append(plain: host)
         target = append(plain: path.isEmpty ? "/" : path)
