@@ -31,6 +31,20 @@ import Testing
         #expect(versions.count == 40)
     }
 
+    @Test("the order in which resources have come does not change the version")
+    func order() {
+        for seed in UInt64(0)..<40 {
+            let snapshot = RandomSnapshot.make(seed: seed)
+            var other = snapshot
+            other.listeners.reverse()
+            other.routeConfigurations.reverse()
+            other.clusters.reverse()
+            other.loadAssignments.reverse()
+            other.secrets.reverse()
+            #expect(SnapshotFile.version(of: other) == SnapshotFile.version(of: snapshot), "seed \(seed)")
+        }
+    }
+
     @Test("a file that is cut off anywhere is refused, with the reason")
     func truncation() {
         for seed in UInt64(0)..<2 {

@@ -18,9 +18,16 @@ public enum SnapshotFile {
         return file.bytes
     }
 
-    /// The version of a snapshot: the hash of its content, sixteen hexadecimal digits.
+    /// The version of a snapshot: the hash of its content, sixteen hexadecimal digits. The order of its resources does not count: a proxy
+    /// that got them one after the other has them in another order than the control plane that made them.
     public static func version(of snapshot: Snapshot) -> String {
-        ContentHash(wireBytes(SnapshotContent(snapshot))).description
+        var snapshot = snapshot
+        snapshot.listeners.sort { $0.name < $1.name }
+        snapshot.routeConfigurations.sort { $0.name < $1.name }
+        snapshot.clusters.sort { $0.name < $1.name }
+        snapshot.loadAssignments.sort { $0.clusterName < $1.clusterName }
+        snapshot.secrets.sort { $0.name < $1.name }
+        return ContentHash(wireBytes(SnapshotContent(snapshot))).description
     }
 
     /// - Throws: what is wrong with the file, or else every error of every resource in it.
