@@ -179,8 +179,9 @@ final class Controller {
                 ?? ($0.acknowledged == $0.wanted ? nil : $0.rejection)
         }
         register(key, report)
-        recordApplied(key, report)
+        // The counters first: a rollout compares with what they were when the change was applied.
         rollouts.reported(key, report)
+        recordApplied(key, report)
     }
 
     private func register(_ key: InstanceKey, _ report: NodeReport) {

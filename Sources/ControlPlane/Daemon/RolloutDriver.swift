@@ -72,9 +72,12 @@ final class RolloutDriver {
 
     private func begin(_ machine: RolloutMachine, _ members: [InstanceKey], _ revision: Int, _ from: Int) {
         var run = Run(revision: revision, from: from, machine: machine)
-        for key in members { run.keys["\(key)"] = key }
+        for key in members {
+            run.keys["\(key)"] = key
+            // What was before the change does not count against it.
+            if let report = controller.fleet[key]?.report { _ = run.machine.sampled("\(key)", sample(key, report)) }
+        }
         self.run = run
-        for key in members { if let report = controller.fleet[key]?.report { reported(key, report) } }
         controller.ads.meshChanged()
         Log.info("rollout", "revision \(revision) begins, over \(members.count) proxies in \(machine.plan.stages.count) stages")
         self.run?.hasStarted = true
@@ -136,6 +139,12 @@ final class RolloutDriver {
 
     func reported(_ key: InstanceKey, _ report: NodeReport) {
         guard run != nil else { return }
+        let sample = sample(key, report)
+        if run?.keys["\(key)"] == nil { joined(key) }
+        step { machine, _ in machine.sampled("\(key)", sample) }
+    }
+
+    private func sample(_ key: InstanceKey, _ report: NodeReport) -> RolloutSample {
         var sample = RolloutSample()
         for cluster in report.clusters where controller.service(ofCluster: cluster.name) != nil {
             sample.requests += cluster.requests
@@ -143,8 +152,7 @@ final class RolloutDriver {
         }
         ejections[key, default: 0] += UInt64(report.outlierEvents.count { $0.action == "EJECT" })
         sample.ejections = ejections[key] ?? 0
-        if run?.keys["\(key)"] == nil { joined(key) }
-        step { machine, _ in machine.sampled("\(key)", sample) }
+        return sample
     }
 
     private var ejections: [InstanceKey: UInt64] = [:]
