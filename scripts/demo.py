@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Plays AWS App Mesh's outlier detection walkthrough on loopback: four hosts, one sidecar, 50 requests a second. Then the whole mesh
-path with mutual TLS: the same hosts with a sidecar each.
+path with mutual TLS: the same hosts with a sidecar each. Then a mesh that a control plane holds.
 
-usage: scripts/demo.py DIR [walkthrough|mtls]...
-       (DIR holds the programs `outrigger` and `outrigger-proxy`; scripts/demo builds them. Default: both acts)
+usage: scripts/demo.py DIR [walkthrough|mtls|managed]...
+       (DIR holds the programs `outrigger`, `outriggerd` and `outrigger-proxy`; scripts/demo builds them. Default: all acts)
 
-Everything that is printed was counted here, by the caller and by the hosts, or read from the sidecars' logs and admin pages.
-Exit status: 0 if the counts are those of the walkthrough, 1 if not or if something failed, 2 for a wrong command line.
+Everything that is printed was counted here, by the caller and by the hosts, or said by the programs.
+Exit status: 0 if all came out as it should, 1 if not or if something failed, 2 for a wrong command line.
 """
 
 import signal
@@ -20,12 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from demonstration.managed import ManagedMesh
 from demonstration.mesh_path import MeshPath
 from demonstration.screen import DemoError, screen
 from demonstration.stage import summarize
 from demonstration.walkthrough import Walkthrough
 
-ACTS = {"walkthrough": Walkthrough, "mtls": MeshPath}
+ACTS = {"walkthrough": Walkthrough, "mtls": MeshPath, "managed": ManagedMesh}
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -38,9 +39,11 @@ def suggest(programs):
         ("outrigger render -f mesh-config/colors --node canvas", "what its sidecar will run"),
         ("outrigger run -f mesh-config/outlier-walkthrough --node frontend", "the sidecar of this demo"),
         ("mesh-config/mtls/mesh.yaml", "mutual TLS, step by step"),
+        ("mesh-config/managed/mesh.yaml", "a control plane, step by step"),
         ("docs/configuration.md", "every field"),
         ("docs/outlier-detection.md", "the rules seen above"),
         ("docs/metrics.md", "what to watch"),
+        ("docs/cli.md", "the commands that run a mesh"),
     ]:
         screen.line(f"   {command:<67}{screen.dim(what)}".rstrip())
 
@@ -81,7 +84,7 @@ if __name__ == "__main__":
         print(f"usage: scripts/demo.py DIR [{'|'.join(ACTS)}]...   (scripts/demo builds the programs and names it)", file=sys.stderr)
         sys.exit(2)
     directory = Path(sys.argv[1]).resolve()
-    for program in ("outrigger", "outrigger-proxy"):
+    for program in ("outrigger", "outriggerd", "outrigger-proxy"):
         if not os.access(directory / program, os.X_OK):
             print(f"scripts/demo.py: {directory} has no program {program}", file=sys.stderr)
             sys.exit(2)

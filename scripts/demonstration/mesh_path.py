@@ -6,10 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+from .program import free_port
 from .screen import DemoError, screen
-from .sidecar import Sidecar, free_port
+from .sidecar import Sidecar
 from .stage import Row, Stage
-from .traffic import AUTHORITY, HOSTS
+from .traffic import AUTHORITY, HOSTS, Caller
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "mesh-config" / "mtls"
 DOMAIN = "walkthrough"
@@ -48,7 +49,7 @@ class MeshPath(Stage):
         self.show_words(self.inner[0])
         screen.line(f"   {screen.bold('outrigger ' + ' '.join(self.outer.command))}   (A)")
         self.show_words(self.outer)
-        return self.outbound
+        return Caller([("127.0.0.1", self.outbound)], AUTHORITY)
 
     def show_words(self, sidecar):
         for line in sidecar.lines:

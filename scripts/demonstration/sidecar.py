@@ -1,32 +1,25 @@
-"""The programs that are shown: `outrigger run`, which runs outrigger-proxy."""
+"""`outrigger run`, which runs outrigger-proxy, and what it says of its endpoints."""
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import re
 import signal
-import socket
 from pathlib import Path
 
+from .program import Program
 from .screen import DemoError, screen
 
 
-class Sidecar:
+class Sidecar(Program):
     """`outrigger run`, which runs outrigger-proxy; what both say, and the events that they log."""
 
     def __init__(self, programs, folder, files, node, names=None):
         """`files` with the YAML are in `folder`; `names` says how an endpoint of the event log is called, if there is one."""
-        self.programs = programs
-        self.folder = folder
-        self.command = ["run", "-f", *files, "--node", node]
-        self.names = names
         # For the snapshot that the two programs share.
         self.runtime = folder / f"run-{Path(files[-1]).stem}-{node}"
-        self.process = None
-        self.lines = []
-        self.spoke = asyncio.Condition()
+        super().__init__(programs / "outrigger", ["run", "-f", *files, "--node", node], folder, {"XDG_RUNTIME_DIR": str(self.runtime)})
+        self.names = names
         self.events = []
 
     async def start(self, take_ports):
@@ -45,26 +38,10 @@ class Sidecar:
         raise DemoError(f"the sidecar did not start:{self.last_words()}")
 
     async def spawn(self):
-        self.lines = []
-        # A session of its own: Ctrl-C is for us, and we end it in good order. Should we die without a chance to do so, the kernel
-        # asks it to end.
-        prctl = ctypes.CDLL(None).prctl
         self.runtime.mkdir(exist_ok=True)
-        self.process = await asyncio.create_subprocess_exec(
-            self.programs / "outrigger", *self.command, cwd=self.folder, env={**os.environ, "XDG_RUNTIME_DIR": str(self.runtime)},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True, preexec_fn=lambda: prctl(1, signal.SIGTERM, 0, 0, 0))  # PR_SET_PDEATHSIG
-        self.reading = [asyncio.create_task(self.read_lines())]
+        await super().spawn()
         if self.names is not None:
             self.reading.append(asyncio.create_task(self.read_events()))
-
-    async def read_lines(self):
-        while line := await self.process.stderr.readline():
-            async with self.spoke:
-                self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
-                self.spoke.notify_all()
-        async with self.spoke:
-            self.spoke.notify_all()
 
     async def read_events(self):
         path, position = self.folder / "events.json", 0
@@ -78,44 +55,11 @@ class Sidecar:
                         self.events.append(line.decode().rstrip("\n"))
                         tell_event(json.loads(line), self.names)
 
-    async def says(self, pattern, timeout, since=0):
-        """Waits for a line that matches, from the line with number `since` on."""
-
-        def found():
-            return next((line for line in self.lines[since:] if re.search(pattern, line)), None)
-
-        async def wait():
-            async with self.spoke:
-                await self.spoke.wait_for(lambda: found() or self.process.stderr.at_eof())
-            return found()
-
-        try:
-            line = await asyncio.wait_for(wait(), timeout)
-        except asyncio.TimeoutError:
-            raise DemoError(f"outrigger did not say \"{pattern}\" within {timeout} s") from None
-        if not line:
-            raise DemoError("outrigger ended")
-        return line
-
-    def last_words(self):
-        return "".join(f"\n  | {line}" for line in self.lines[-8:])
-
     async def stop(self):
-        """Asks it to drain, then to end now, then makes it."""
-        if not self.process:
-            return
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            if self.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    self.process.send_signal(number)
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self.process.wait(), 2)
+        await super().stop()
         for proxy in self.orphans():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(proxy, signal.SIGKILL)
-        for task in self.reading:
-            task.cancel()
-        self.process = None
 
     def orphans(self):
         """The proxy that is still there, if `outrigger run` ended without it. It runs a snapshot in our runtime folder."""
@@ -158,9 +102,3 @@ def tell_event(event, names):
 
 def available(event):
     return f"{event['available_hosts']} of {event['total_hosts']} hosts"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -18,15 +18,17 @@ CONNECTIONS = 8  # Enough that both workers of the sidecar get some.
 class Host:
     """One host of the service. It answers 200, or 500 while it is bad, and counts."""
 
-    def __init__(self, number):
-        self.name = f"host {number}"
+    def __init__(self, name, address="127.0.0.1", port=0):
+        self.name = name
+        self.address = address
+        self.port = port  # 0: any that is free
         self.is_bad = False
         self.answers = Counter()  # by status
         self.heard = ""  # the last request
         self.server = None
 
     async def start(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self.serve, self.address, self.port)
         self.port = self.server.sockets[0].getsockname()[1]
 
     def stop(self):
@@ -53,6 +55,7 @@ class Tally:
 
     status: Counter = field(default_factory=Counter)
     dropped: list = field(default_factory=list)  # Not answered by a host, with the reason.
+    failures: Counter = field(default_factory=Counter)  # All but answers 200, by the place that was called.
 
     @property
     def total(self):
@@ -60,11 +63,16 @@ class Tally:
 
 
 class Caller:
-    """The application: calls the service through its sidecar, 50 times a second, whether answers come or not (open loop)."""
+    """The application: calls the service through its sidecar, 50 times a second, whether answers come or not (open loop).
 
-    def __init__(self, port):
-        self.port = port
-        self.idle = deque()
+    With several sidecars it stands beside each of them, and they take turns.
+    """
+
+    def __init__(self, places, authority):
+        """`places` are the (address, port) of sidecars; `authority` is the service."""
+        self.places = deque(places)
+        self.authority = authority
+        self.idle = {place: deque() for place in places}
         self.open = set()
 
     async def run(self, count=None, until=None, label=""):
@@ -89,25 +97,29 @@ class Caller:
         return tally
 
     async def call(self, tally):
+        place = self.places[0]
+        self.places.rotate(-1)
         try:
-            status, came_from_host, text = await asyncio.wait_for(self.exchange(), 5)
+            status, came_from_host, text = await asyncio.wait_for(self.exchange(place), 5)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+            tally.failures[place] += 1
             tally.dropped.append(f"{type(error).__name__}: {error}")
             return
+        tally.failures[place] += status != 200
         if came_from_host:
             tally.status[status] += 1
         else:
             tally.dropped.append(f"the sidecar answered {status}: {text}")
 
-    async def exchange(self):
+    async def exchange(self, place):
         # Several connections in turn.
-        if len(self.idle) >= CONNECTIONS:
-            reader, writer = self.idle.popleft()
+        if len(self.idle[place]) >= CONNECTIONS:
+            reader, writer = self.idle[place].popleft()
         else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection(*place)
             self.open.add(writer)
         try:
-            writer.write(f"GET / HTTP/1.1\r\nHost: {AUTHORITY}\r\n\r\n".encode())
+            writer.write(f"GET / HTTP/1.1\r\nHost: {self.authority}\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = re.search(r"\r\ncontent-length: *(\d+)", head)
             if not length:
@@ -117,7 +129,7 @@ class Caller:
             self.open.discard(writer)
             writer.close()
             raise
-        self.idle.append((reader, writer))
+        self.idle[place].append((reader, writer))
         return int(head.split(" ", 2)[1]), "\r\nx-host:" in head, body.decode("latin-1").strip()
 
     def close(self):

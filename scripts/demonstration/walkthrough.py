@@ -6,10 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+from .program import free_port
 from .screen import DemoError, screen
-from .sidecar import Sidecar, free_port
+from .sidecar import Sidecar
 from .stage import Row, Stage
-from .traffic import HOSTS, RATE, STEP
+from .traffic import AUTHORITY, HOSTS, RATE, STEP, Caller
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "mesh-config" / "outlier-walkthrough"
 
@@ -56,7 +57,7 @@ class Walkthrough(Stage):
         screen.line(f"   {screen.bold('outrigger ' + ' '.join(self.sidecar.command))}   in {self.folder}")
         for line in self.sidecar.lines:
             screen.wrapped(line)
-        return self.mesh.outbound
+        return Caller([("127.0.0.1", self.mesh.outbound)], AUTHORITY)
 
     async def play(self):
         hosts = self.hosts
