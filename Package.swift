@@ -100,8 +100,8 @@ let package = Package(
         controlPlane(
             "Daemon",
             [
-                "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "MeshCompiler", "MeshYAML", "MeshModel",
-                "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base",
+                "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "CertificateAuthority", "MeshCompiler",
+                "MeshYAML", "MeshModel", "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -160,8 +160,8 @@ let package = Package(
         tests(
             "DaemonTests",
             [
-                "Daemon", "ControlAPI", "EventStore", "Projections", "MeshCompiler", "MeshYAML", "MeshModel", "Reactor", "XDSWire",
-                "ProxyConfig", "Base",
+                "Daemon", "CertificateAuthority", "ControlAPI", "EventStore", "Projections", "MeshCompiler", "MeshYAML", "MeshModel",
+                "HTTPServer", "HTTPClient", "Transport", "Reactor", "XDSWire", "ProxyConfig", "Base",
             ]),
         tests("ArchitectureTests", []),
         tests("Integration", ["ControlAPI", "XDSWire", "ProxyConfig", "Base"], exclude: ["Peers"]),

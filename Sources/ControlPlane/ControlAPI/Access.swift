@@ -80,11 +80,14 @@ public struct JoinRequest: Hashable, Sendable, Codable {
     /// PEM of a PKCS #10 request; its names are not looked at.
     public var certificateRequest: String
     public var instance: String
+    /// Whose proxy it is: counts only with neither, on the control plane's own machine, if callers there need no token.
+    public var subject: ResourceName?
 
-    public init(token: String?, certificateRequest: String, instance: String) {
+    public init(token: String?, certificateRequest: String, instance: String, subject: ResourceName? = nil) {
         self.token = token
         self.certificateRequest = certificateRequest
         self.instance = instance
+        self.subject = subject
     }
 }
 

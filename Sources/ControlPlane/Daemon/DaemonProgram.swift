@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Base
+import CertificateAuthority
 import EventStore
 import Foundation
 import HTTP2
@@ -50,6 +51,16 @@ public struct DaemonProgram: ParsableCommand {
     @Option(name: .customLong("report-interval"), help: ArgumentHelp("How often proxies report.", valueName: "seconds"))
     var reportInterval: Double = 5
 
+    @Option(
+        name: .customLong("certificate-life"),
+        help: ArgumentHelp("How long the certificates of joined proxies hold; they renew at half of it.", valueName: "seconds"))
+    var certificateLife: Int64 = 86_400
+
+    @Flag(
+        name: .customLong("new-authority"),
+        help: "Another root signs from this start on. The one before stays trusted until its last certificate has ended.")
+    var changesAuthority = false
+
     @Flag(help: "Checks the whole log before starting, not only what came after the last snapshot.")
     var verify = false
 
@@ -82,6 +93,10 @@ public struct DaemonProgram: ParsableCommand {
         }
         guard (0.1...3600).contains(reportInterval) else {
             throw ValidationError("--report-interval: expected 0.1 through 3600, found \(reportInterval)")
+        }
+        guard CertificateAuthority.leafLives.contains(certificateLife) else {
+            let lives = CertificateAuthority.leafLives
+            throw ValidationError("--certificate-life: expected \(lives.lowerBound) through \(lives.upperBound), found \(certificateLife)")
         }
         guard ProcessLog.Level(logLevel) != nil else {
             throw ValidationError("--log-level: expected trace, debug, info, warning, error or off, found \"\(logLevel)\"")
@@ -125,10 +140,15 @@ public struct DaemonProgram: ParsableCommand {
         options.trustsLoopback = !requiresToken
         let lastMoment = LoopTimer { _ in loop.stop() }
         let controller = Controller(loop: loop, journal: journal, workshop: compiler, options: options)
-        let api = APIServer(controller)
+        let authority = try CertificateAuthority(
+            directory: "\(dataDirectory)/ca", leafLife: certificateLife, now: journal.now.milliseconds / 1000)
+        let joins = try JoinService(controller, authority, changesRoot: changesAuthority)
+        let api = APIServer(controller, joins: joins)
         let server = HTTPServer(loop: loop) { api.handle($0) }
         server.onIncident = { Log.warning("http", "\($0)") }
-        let tls = try tlsContext()
+        let tls = try certificate.flatMap { chain in
+            try key.map { try joins.serverContext(chain: chain, key: $0, clientAuthority: clientAuthority) }
+        }
         let address: SocketAddress
         do throws(SystemError) {
             address = try server.listen(on: SocketAddress(listen)!, tls: tls)
@@ -154,15 +174,5 @@ public struct DaemonProgram: ParsableCommand {
         server.close()
         journal.close()
         withExtendedLifetime(api) {}
-    }
-
-    private func tlsContext() throws -> TLSContext? {
-        guard let certificate, let key else { return nil }
-        let source = CertificateSource.file(chain: certificate, privateKey: key)
-        let validation = clientAuthority.map { TLSValidation(trust: .file($0)) }
-        let tls = DownstreamTLS(certificate: source, validation: validation, alpn: ["h2", "http/1.1"])
-        return try TLSContext.server(tls, now: UnixTime.now.milliseconds / 1000, requiresCertificate: false) { path in
-            Array(try Data(contentsOf: URL(fileURLWithPath: path)))
-        }
     }
 }

@@ -11,6 +11,11 @@ public struct Secret: Hashable, Sendable {
         case trust(authorities: [UInt8], subjectAlternativeNames: [String])
     }
 
+    /// The certificate that a proxy got when it joined its mesh: it has it, nobody delivers it.
+    public static let identityName = "outrigger-identity"
+    /// Whom the proxies of a mesh with an authority of its own trust: the control plane delivers it.
+    public static let bundleName = "outrigger-bundle"
+
     public var name: String
     public var content: Content
 

@@ -48,8 +48,8 @@ struct APIRequest {
     }
 
     /// The body as a message; a caller who sends something else is told what and where.
-    func read<Value: Decodable>(_: Value.Type, then: @escaping (Value) -> Void) {
-        exchange.collectBody(limit: Self.maxBodyBytes) { body in
+    func read<Value: Decodable>(_: Value.Type, limit: Int = maxBodyBytes, then: @escaping (Value) -> Void) {
+        exchange.collectBody(limit: limit) { body in
             do {
                 then(try JSONDecoder().decode(Value.self, from: Data(body)))
             } catch let error as DecodingError {

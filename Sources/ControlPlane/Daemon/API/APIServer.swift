@@ -12,9 +12,11 @@ import XDSServer
 final class APIServer {
     let controller: Controller
     private let access: Access
+    private let joins: JoinService
 
-    init(_ controller: Controller) {
+    init(_ controller: Controller, joins: JoinService) {
         self.controller = controller
+        self.joins = joins
         access = Access(controller: controller)
     }
 
@@ -37,6 +39,8 @@ final class APIServer {
             return exchange.respond(status: 200, headers: [("content-type", "text/plain")], body: Array("ready\n".utf8))
         case ("GET", "/openapi.json"):
             return exchange.respond(status: 200, headers: [("content-type", "application/json")], body: Array(OpenAPI.document.utf8))
+        // A proxy that joins has no token of the API.
+        case ("POST", "/v1/join"): return joins.join(APIRequest(exchange, caller: ("proxy", .read)))
         default: break
         }
         guard let path = exchange.pathSegments, let items = exchange.query else {

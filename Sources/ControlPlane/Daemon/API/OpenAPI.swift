@@ -55,6 +55,9 @@ enum OpenAPI {
         Operation(
             method: "post", path: "/v1/tokens", summary: "Makes a token", role: "admin", body: "TokenRequest", answer: "TokenCreated"),
         Operation(method: "delete", path: "/v1/tokens/{id}", summary: "Revokes a token", role: "admin", answer: "TokenItem"),
+        Operation(
+            method: "post", path: "/v1/join", summary: "Signs a proxy's certificate", role: "of a join token, or the certificate to renew",
+            body: "JoinRequest", answer: "JoinReply"),
     ]
 
     static let document: String = {

@@ -76,6 +76,11 @@ final class Publisher {
 
     // MARK: What it is made of
 
+    /// Whom proxies with a certificate of ours trust, in PEM. It goes to those whose configuration names it.
+    var trustBundle: [UInt8] = [] {
+        didSet { if trustBundle != oldValue { recompile() } }
+    }
+
     /// - Parameter revision: of the mesh, for `compiledRevision`.
     func setMesh(_ mesh: MeshResources, _ edition: Edition = .current, revision: Int = 0) {
         meshes[edition] = mesh
@@ -160,13 +165,14 @@ final class Publisher {
         isCompiling = true
         let targets = Array(dirty)
         dirty = []
-        let (meshes, registered) = (meshes, registered)
+        let (meshes, registered, trustBundle) = (meshes, registered, trustBundle)
         compilations += 1
         compiler.run {
             targets.map { target in
                 let mesh = meshes[target.edition] ?? meshes[.current]!
                 let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
-                return (target, MeshCompiler.compile(mesh, for: target.subject, options: options))
+                let result = MeshCompiler.compile(mesh, for: target.subject, options: options)
+                return (target, result.map { $0.trusting(trustBundle) })
             }
         } then: { [weak self] results in
             self?.compiled(results)
@@ -226,6 +232,20 @@ final class Publisher {
         entry.configuration = Configuration(snapshot: snapshot, version: SnapshotFile.version(of: snapshot), set: set)
         entries[target] = entry
         return !isSame
+    }
+}
+
+extension CompiledNode {
+    /// With the mesh's trust bundle, if some TLS of it asks for that by name.
+    fileprivate func trusting(_ bundle: [UInt8]) -> CompiledNode {
+        let name = Secret.bundleName
+        let isNamed =
+            snapshot.listeners.contains { $0.filterChains.contains { $0.tls?.validation?.trust == .sds(name: name) } }
+            || snapshot.clusters.contains { $0.tls?.validation?.trust == .sds(name: name) }
+        guard isNamed, !bundle.isEmpty else { return self }
+        var node = self
+        node.snapshot.secrets.append(Secret(name: name, content: .trust(authorities: bundle, subjectAlternativeNames: [])))
+        return node
     }
 }
 
