@@ -56,6 +56,8 @@ class ManagedMesh(Stage):
         self.sidecars = [self.outriggerd]
         screen.line()
         await self.start_control_plane()
+        if not self.control.endswith(f":{CONTROL_PORT}"):
+            self.say_command("export", f"OUTRIGGER_CONTROL_PLANE={self.control}")
         await self.outrigger("apply", "-f", "mesh", "--reason", "first")
         self.require((await self.status())["revision"] == 1, "the first apply should make revision 1")
 
@@ -131,7 +133,7 @@ class ManagedMesh(Stage):
 
     def environment(self):
         """Ours, but for what would lead to another control plane."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("OUTRIGGER_TOKEN", "OUTRIGGER_CONTEXT")}
+        kept = {name: value for name, value in os.environ.items() if name != "OUTRIGGER_TOKEN"}
         return {**kept, "OUTRIGGER_CONTROL_PLANE": self.control, "XDG_CONFIG_HOME": str(self.folder)}
 
     def say_command(self, *words):
