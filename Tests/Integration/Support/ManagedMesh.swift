@@ -57,8 +57,9 @@ final class ManagedMesh {
         earlierLog += daemon.errors
     }
 
-    func startDaemon() throws {
-        daemon = try Program(Self.executable, arguments)
+    /// - Parameter more: besides those that it always has.
+    func startDaemon(arguments more: [String] = []) throws {
+        daemon = try Program(Self.executable, arguments + more)
         try waitUntilReady()
     }
 
