@@ -143,7 +143,7 @@ final class Controller {
 
     /// A stream of a proxy has come.
     func arrived(_ key: InstanceKey, _ client: ClientNode, from peer: SocketAddress, reportStream: Int?) {
-        let address = client.address ?? client.host ?? peer.ip
+        let address = address(of: client, from: peer)
         var instance =
             fleet[key]
             ?? Fleet.Instance(
@@ -159,6 +159,18 @@ final class Controller {
         fleet.add(instance)
         stopLosing(key)
     }
+
+    /// Why a client may not call itself what it does: another proxy of that name is there, and reports. Nil: it may.
+    ///
+    /// - Parameter startedAt: of the client's process, where it is known; else another address is taken for another proxy.
+    func conflict(_ key: InstanceKey, _ client: ClientNode, from peer: SocketAddress, startedAt: Int64?) -> String? {
+        guard let other = fleet[key], other.reportStream != nil, let report = other.report, !isSilent(other) else { return nil }
+        let isSame = startedAt.map { $0 == report.startedAt } ?? (address(of: client, from: peer) == other.address)
+        guard !isSame else { return nil }
+        return "\(key.node) has a proxy that calls itself \"\(key.instance)\" already, at \(other.address); give each an --instance"
+    }
+
+    private func address(of client: ClientNode, from peer: SocketAddress) -> IPAddress { client.address ?? client.host ?? peer.ip }
 
     /// A client whose node no resource describes waits until there is one.
     func unknownClient(_ client: ClientNode, from peer: SocketAddress) {

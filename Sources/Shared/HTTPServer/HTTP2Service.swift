@@ -148,12 +148,22 @@ final class HTTP2Service: Service {
         let hasNoBody = head.status == 204 || head.status == 304
         if !hasNoBody, !head.contains(.contentLength) { head.append(field: "content-length", "\(body.count)") }
         let isEmpty = body.isEmpty || hasNoBody || exchange.head.method == .head
+        if !isEmpty, session.queuedBytes > 0, exceeds(body.count) {
+            // A caller who asks on and reads nothing: this answer does not wait for him, too.
+            server.report(.cutOff, connection.peer, "does not read; \(session.queuedBytes) bytes were waiting before \(exchange.path)")
+            return reset(exchange, .enhanceYourCalm)
+        }
         session.respond(wire, head, endStream: isEmpty)
         if !isEmpty {
             unsafe body.withUnsafeBytes { unsafe session.send(wire, $0) }
             session.end(wire)
+            connection.countQueued(session.queuedBytes)
         }
         ended(exchange, wire)
+    }
+
+    private func exceeds(_ more: Int) -> Bool {
+        session.queuedBytes + more > limits.maxConnectionQueuedBytes || server.queuedBytes + more > limits.maxTotalQueuedBytes
     }
 
     override func begin(_ exchange: HTTPExchange, _ head: Head) {

@@ -64,8 +64,8 @@ final class ManagedMesh {
     }
 
     /// Another outriggerd on the same folder, to its end.
-    func runAnotherDaemon() throws -> Program.Result {
-        try Program.run(Self.executable, ["--data-dir", folder.file("data"), "--listen", "127.0.0.1:\(try Ports.free())"])
+    func runAnotherDaemon(arguments more: [String] = []) throws -> Program.Result {
+        try Program.run(Self.executable, ["--data-dir", folder.file("data"), "--listen", "127.0.0.1:\(try Ports.free())"] + more)
     }
 
     private func waitUntilReady() throws {

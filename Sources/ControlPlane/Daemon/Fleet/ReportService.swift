@@ -71,21 +71,17 @@ final class ReportService {
             if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
                 return refuse(id, stream, GRPC.Status.permissionDenied, problem)
             }
-            if let other = controller.fleet[key], let open = other.reportStream, let earlier = other.report {
-                guard earlier.startedAt == report.startedAt || controller.isSilent(other) else {
-                    let problem =
-                        "\(key.node) has a proxy that calls itself \"\(key.instance)\" already, at \(other.address); give each an --instance"
-                    Log.warning("fleet", "\(stream.call.exchange.peer): refused: \(problem)")
-                    return refuse(id, stream, GRPC.Status.alreadyExists, problem)
-                }
-                if let old = streams[open] {
-                    old.key = nil
-                    streams[open] = nil
-                    old.call.finish(GRPC.Status.aborted, "another stream of the same proxy has taken over")
-                }
+            let peer = stream.call.exchange.peer
+            if let problem = controller.conflict(key, client, from: peer, startedAt: report.startedAt) {
+                Log.warning("fleet", "\(peer): refused: \(problem)")
+                return refuse(id, stream, GRPC.Status.alreadyExists, problem)
+            }
+            if let open = controller.fleet[key]?.reportStream, let old = streams.removeValue(forKey: open) {
+                old.key = nil
+                old.call.finish(GRPC.Status.aborted, "another stream of the same proxy has taken over")
             }
             stream.key = key
-            controller.arrived(key, client, from: stream.call.exchange.peer, reportStream: id)
+            controller.arrived(key, client, from: peer, reportStream: id)
         }
         if let key = stream.key { controller.reported(key, report) }
     }

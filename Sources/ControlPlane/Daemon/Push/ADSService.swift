@@ -97,15 +97,17 @@ final class ADSService {
         guard let client = stream.client else { return }
         guard let subject = controller.mesh.subject(of: client) ?? stream.subject else { return }
         if stream.subject == nil {
-            if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
-                Log.warning("xds", "\(stream.call.exchange.peer): refused: \(problem)")
-                stream.call.finish(GRPC.Status.permissionDenied, problem)
-                return closed(stream)
-            }
+            let peer = stream.call.exchange.peer
             let key = client.instanceKey(of: subject)
+            if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
+                return refuse(stream, GRPC.Status.permissionDenied, problem)
+            }
+            if let problem = controller.conflict(key, client, from: peer, startedAt: nil) {
+                return refuse(stream, GRPC.Status.alreadyExists, problem)
+            }
             stream.key = key
             if let earlier = resumptions.removeValue(forKey: key) { stream.machine.resume(earlier) }
-            controller.arrived(key, client, from: stream.call.exchange.peer, reportStream: nil)
+            controller.arrived(key, client, from: peer, reportStream: nil)
         }
         stream.subject = subject
         let edition = stream.key.map { controller.edition(of: $0) } ?? .current
@@ -118,6 +120,12 @@ final class ADSService {
             if let before { leave(before, stream) }
         }
         update(stream)
+    }
+
+    private func refuse(_ stream: Stream, _ status: UInt32, _ problem: String) {
+        Log.warning("xds", "\(stream.call.exchange.peer): refused: \(problem)")
+        stream.call.finish(status, problem)
+        closed(stream)
     }
 
     private func leave(_ target: Publisher.Target, _ stream: Stream) {
@@ -149,7 +157,7 @@ final class ADSService {
             case .identified(let client):
                 stream.client = client
                 assign(stream)
-                if stream.subject == nil { controller.unknownClient(client, from: stream.call.exchange.peer) }
+                if stream.subject == nil, stream.call.isOpen { controller.unknownClient(client, from: stream.call.exchange.peer) }
             case .acked:
                 acks += 1
             case .nacked(let refusal):
