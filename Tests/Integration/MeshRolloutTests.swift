@@ -149,7 +149,9 @@ import Testing
         for front in stage.fronts { try stage.mesh.waitForAnswer(front, good ? "blue" : "red") }
         let tallies = try stage.loads.map { try $0.stop() }
         #expect(tallies.allSatisfy { $0.broken.isEmpty }, "\(tallies.map(\.broken))")
-        if good { #expect(tallies.allSatisfy { $0.failures == 0 }, "\(tallies.map(\.statuses))") }
+        for (front, tally) in zip(stage.fronts, tallies) where good {
+            #expect(tally.failures == 0, "\(tally.statuses) \(tally.refusals)\n\(front.log)\n\(stage.mesh.log)")
+        }
         // Never more than the stages that had begun.
         if !good { #expect(tallies[3].count(500) == 0, "\(tallies.map(\.statuses))") }
         let ends = try stage.ends()

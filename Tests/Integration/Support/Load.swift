@@ -7,6 +7,8 @@ final class Load: Sendable {
         var statuses: [Int: Int] = [:]
         /// No whole answer: the connection broke, or could not be opened.
         var broken: [String] = []
+        /// The first answers other than 200.
+        var refusals: [String] = []
 
         var total: Int { statuses.values.reduce(0, +) + broken.count }
         func count(_ status: Int) -> Int { statuses[status] ?? 0 }
@@ -56,7 +58,10 @@ final class Load: Sendable {
                     if isStopped.withLock({ $0 }) { return }
                     number += 1
                     let answer = try connection.exchange(request(number))
-                    tally.withLock { $0.statuses[answer.status, default: 0] += 1 }
+                    tally.withLock {
+                        $0.statuses[answer.status, default: 0] += 1
+                        if answer.status != 200, $0.refusals.count < 10 { $0.refusals.append("\(answer.headText)\(answer.bodyText)") }
+                    }
                     if answer.saysClose { break }
                 }
             } catch {
