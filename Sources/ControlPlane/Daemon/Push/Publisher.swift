@@ -91,6 +91,7 @@ final class Publisher {
     /// A rollout has ended: nobody gets the old edition any more.
     func dropPrevious() {
         meshes[.previous] = nil
+        dirty = dirty.filter { $0.edition != .previous }
         for target in entries.keys where target.edition == .previous && entries[target]?.users == 0 { entries[target] = nil }
     }
 
@@ -161,15 +162,18 @@ final class Publisher {
 
     private func compile() {
         guard !isCompiling else { return }
+        dirty = dirty.filter { entries[$0] != nil }
         guard !dirty.isEmpty else { return compiledRevision = revision }
-        isCompiling = true
-        let targets = Array(dirty)
-        dirty = []
         let (meshes, registered, trustBundle) = (meshes, registered, trustBundle)
+        // What was before a rollout that goes on after a restart is read from the log first: nobody gets anything else meanwhile.
+        let targets = dirty.filter { meshes[$0.edition] != nil }
+        guard !targets.isEmpty else { return }
+        isCompiling = true
+        dirty.subtract(targets)
         compilations += 1
         compiler.run {
             targets.map { target in
-                let mesh = meshes[target.edition] ?? meshes[.current]!
+                let mesh = meshes[target.edition]!
                 let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
                 let result = MeshCompiler.compile(mesh, for: target.subject, options: options)
                 return (target, result.map { $0.trusting(trustBundle) })
