@@ -249,6 +249,11 @@ public struct DiscoveryStream: Sendable {
         case .version(let version):
             let candidates = [wanted] + (type == .cluster ? resumption.clusters : [])
             held = candidates.first { contentVersion($0.values) == version } ?? [:]
+            // Endpoints of clusters that are about to go serve until the routes have moved: an empty assignment would end that now.
+            for name in channels[type]!.names where type == .clusterLoadAssignment && held[name] == nil {
+                let isWanted = set.resources[type]?[name] != nil || set.needsAssignment(name)
+                if !isWanted { held[name] = EncodedResource.unknown(name, version) }
+            }
             // The very same: nothing need be said. But names are answered always.
             if type.isWhole, channels[type]!.isWildcard, version == contentVersion(wanted.values) { channels[type]!.isAnswerOwed = false }
         case .versions(let versions):
