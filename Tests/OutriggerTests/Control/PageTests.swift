@@ -37,7 +37,7 @@ struct PageTests {
         try client.on("GET /v1/status", Sample.status(nodes, faults: [fault], rollout: Sample.rollout("running")))
         #expect(
             try run(["status"], client).out == """
-                outriggerd 0.2.0 at 127.0.0.1:15010, up 3h: revision 3, 12 resources, 3 proxies connected
+                outriggerd 0.1.0 at 127.0.0.1:15010, up 3h: revision 3, 12 resources, 3 proxies connected
                 rollout 3 to revision 3: running, stage 1 of 3 (1), 1 of 4 proxies
                 NODE        INSTANCE   STATE   VERSION   APPLIED    CONFIG AGE   SEEN
                 shop/cart   host-1     live    aaaa      yes                2s     2s
@@ -58,7 +58,7 @@ struct PageTests {
         paper.patience = 1
         try run(["status", "--watch"], client, paper)
         #expect(client.calls.count == 2)
-        #expect(paper.out.components(separatedBy: "outriggerd 0.2.0").count == 3)
+        #expect(paper.out.components(separatedBy: "outriggerd 0.1.0").count == 3)
         #expect(!paper.out.contains("\u{1b}"))
         let terminal = Paper()
         terminal.patience = 1
@@ -75,7 +75,7 @@ struct PageTests {
         let paper = Paper()
         paper.patience = 4
         try run(["status", "--watch"], client, paper)
-        #expect(paper.out.components(separatedBy: "outriggerd 0.2.0").count == 4)
+        #expect(paper.out.components(separatedBy: "outriggerd 0.1.0").count == 4)
         #expect(paper.notes == "no control plane answers at 127.0.0.1:15010: connection refused; trying again\n")
         client.failure = ControlFailure(reason: "connection refused", isUnreachable: true)
         #expect(throws: Failure.self) { try run(["status", "--watch"], client, paper) }

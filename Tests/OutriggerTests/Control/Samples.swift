@@ -20,7 +20,7 @@ enum Sample {
 
     static func node(
         _ name: String, wanted: String? = "aaaa", acknowledged: String? = "aaaa", applied: String? = "aaaa", rejection: String? = nil,
-        isConnected: Bool = true, agent: String = "outrigger 0.2.0"
+        isConnected: Bool = true, agent: String = "outrigger 0.1.0"
     ) -> NodeItem {
         var node = NodeItem(
             subject: Sample.name("VirtualNode", name), mesh: "m", instance: "host-1", agent: agent, isConnected: isConnected,
@@ -35,7 +35,7 @@ enum Sample {
         _ nodes: [NodeItem], revision: Int = 3, compiled: Int? = 3, faults: [DiagnosticMessage] = [], rollout: RolloutItem? = nil
     ) -> MeshStatus {
         MeshStatus(
-            version: "0.2.0", revision: revision, started: "2026-11-23T11:00:00.000Z", resources: 12, nodes: nodes, faults: faults,
+            version: "0.1.0", revision: revision, started: "2026-11-23T11:00:00.000Z", resources: 12, nodes: nodes, faults: faults,
             rollout: rollout, compiledRevision: compiled)
     }
 

@@ -17,7 +17,7 @@ struct MeshQueries {
         self.controller = controller
     }
 
-    static let version = "0.2.0"
+    static let version = "0.1.0"
 
     func status() -> MeshStatus {
         MeshStatus(
