@@ -84,6 +84,19 @@ struct ADSClientTests {
         #expect(harness.running?.process == ProcessSettings() && harness.running?.node == Harness.node)
     }
 
+    @Test("a secret that the owner has himself is neither asked for nor waited for")
+    func ownSecrets() {
+        var harness = Harness(ownSecrets: ["mine"])
+        harness.open()
+        _ = harness.takeSent()
+        harness.send([Mesh.cluster("a", secret: "mine")])
+        harness.send([Listener]())
+        #expect(!harness.takeSent().contains { $0.words.hasPrefix("Secret") })
+        harness.send([ClusterLoadAssignment(clusterName: "a", localities: [])])
+        #expect(harness.running?.clusters == [Mesh.cluster("a", secret: "mine")])
+        #expect(harness.running?.secrets == [])
+    }
+
     @Test("secrets are asked for by the names in clusters and listeners, and waited for")
     func secrets() {
         var harness = Harness()

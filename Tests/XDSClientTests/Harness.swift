@@ -26,8 +26,9 @@ struct Harness {
 
     static let node = Node(mesh: "test", role: .virtualNode, name: "node")
 
-    init() {
-        client = ADSClient(node: ClientNode(Self.node, instance: "a"), identity: Self.node, defaults: ProcessSettings())
+    init(ownSecrets: Set<String> = []) {
+        client = ADSClient(
+            node: ClientNode(Self.node, instance: "a"), identity: Self.node, defaults: ProcessSettings(), ownSecrets: ownSecrets)
     }
 
     mutating func perform(_ actions: [ADSClient.Action]) {

@@ -79,7 +79,8 @@ public final class CertificateAuthority {
         guard identity.hasPrefix("spiffe://"), identity.utf8.count <= 2048, identity.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else {
             throw .failed("\"\(identity)\" is no SPIFFE ID")
         }
-        let notBefore = now - Self.clockSkew
+        // Half the time between the two is still to come, or its owner would renew it at once.
+        let notBefore = now - min(Self.clockSkew, leafLife / 2)
         let notAfter = min(now + leafLife, root.notAfter)
         let commonName = name.unicodeScalars.count <= 64 ? name : ""
         let pem = try Signer.issue(

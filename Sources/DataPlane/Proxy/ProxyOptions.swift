@@ -50,6 +50,8 @@ struct ProxyOptions {
           --address IP           where other proxies reach this one
           --host-address IP      of this instance, in place of 0.0.0.0 and 127.0.0.1 in its listeners
           --state FILE|DIR       keeps the last good configuration, private keys too, for a start without a control plane
+          --join-token TOKEN     gets a certificate of its own from outriggerd, once, and renews it; kept beside --state. Also taken from the
+                                 environment: OUTRIGGER_JOIN_TOKEN
           --control-plane-ca FILE        speaks TLS, and trusts these certificates
           --client-certificate FILE      shown to the control plane
           --client-key FILE              its key
@@ -60,8 +62,9 @@ struct ProxyOptions {
         reopens log files.
         """
 
+    /// - Parameter joinToken: of the environment, where command lines are seen by fewer.
     /// - Throws: a sentence for the person who typed it.
-    init(_ arguments: [String]) throws(UsageError) {
+    init(_ arguments: [String], joinToken: String? = nil) throws(UsageError) {
         var words = ControlPlaneOptions.Words()
         var managedOption: String?
         var rest = arguments[...]
@@ -123,6 +126,7 @@ struct ProxyOptions {
         }
         if words.controlPlane != nil {
             guard snapshotPath.isEmpty else { throw UsageError(text: "--snapshot and --control-plane: expected one of them, found both") }
+            if words.joinToken == nil { words.joinToken = joinToken }
             controlPlane = try ControlPlaneOptions(words)
         } else if let managedOption {
             throw UsageError(text: "\(managedOption) needs --control-plane HOST:PORT")
@@ -150,6 +154,7 @@ extension ControlPlaneOptions.Words {
         case "--client-key": key = try value()
         case "--control-plane-name": self.name = try value()
         case "--insecure-control-plane": allowsPlaintext = true
+        case "--join-token": joinToken = try value()
         default: return false
         }
         return true

@@ -26,7 +26,8 @@ public enum ProxyProgram {
         }
         let options: ProxyOptions
         do {
-            options = try ProxyOptions(arguments)
+            let token = unsafe getenv("OUTRIGGER_JOIN_TOKEN").map { unsafe String(cString: $0) }
+            options = try ProxyOptions(arguments, joinToken: token?.isEmpty == true ? nil : token)
         } catch {
             printError("outrigger-proxy: \(error.text)\n\n\(ProxyOptions.usage)")
             return 2

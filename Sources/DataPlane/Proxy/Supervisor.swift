@@ -149,8 +149,10 @@ final class Supervisor {
         if let drainTime = options.drainTime { defaults.drainTime = drainTime }
         // Before any configuration has come: several on one machine wait beside each other.
         if let host = controlPlane.node.host { defaults.adminAddress = SocketAddress(host, defaults.adminAddress.port) }
+        let identity = ProxyIdentity(options: controlPlane, loop: loop, tls: tls) { [unowned self] in certificatesCame() }
         link = ControlPlaneLink(
-            options: controlPlane, defaults: defaults, loop: loop, process: self, seed: UInt64(bitPattern: Clock.realtime())
+            options: controlPlane, defaults: defaults, loop: loop, process: self, seed: UInt64(bitPattern: Clock.realtime()),
+            identity: identity
         ) { [unowned self] name, completion in discovery.resolve(name, family: .all, completion: completion) }
         runKept()
         return openAdmin(options.adminAddress ?? snapshot?.configuration.process.adminAddress ?? defaults.adminAddress)

@@ -66,6 +66,7 @@ public struct ADSClient: Sendable {
     private let node: ClientNode
     private let identity: Node
     private let defaults: ProcessSettings
+    private let ownSecrets: Set<String>
     private var subscriptions: [DiscoveredType: Subscription]
     private var isOpen = false
     private var nodeIsSent = false
@@ -90,10 +91,12 @@ public struct ADSClient: Sendable {
     /// - Parameters:
     ///   - identity: what snapshots are named for.
     ///   - defaults: until process settings come; a control plane that is not ours never sends them.
-    public init(node: ClientNode, identity: Node, defaults: ProcessSettings) {
+    ///   - ownSecrets: names of those that the owner has, or makes himself.
+    public init(node: ClientNode, identity: Node, defaults: ProcessSettings, ownSecrets: Set<String> = []) {
         self.node = node
         self.identity = identity
         self.defaults = defaults
+        self.ownSecrets = ownSecrets
         subscriptions = Dictionary(uniqueKeysWithValues: DiscoveredType.allCases.map { ($0, Subscription()) })
     }
 
@@ -221,7 +224,7 @@ public struct ADSClient: Sendable {
     /// Looks whether what has come makes a snapshot.
     private mutating func evaluate(now: Instant) -> [Action] {
         let parts = subscriptions.mapValues(\.latest)
-        let references = References(parts)
+        let references = References(parts, ownSecrets: ownSecrets)
         let missing = references.missing
         missingSince = Dictionary(uniqueKeysWithValues: missing.map { ($0, missingSince[$0] ?? now) })
         completeBy = .never
@@ -262,7 +265,7 @@ public struct ADSClient: Sendable {
         guard let taken else { return [] }
         var parts = parts
         for type in blamed { parts[type] = subscriptions[type]!.taken }
-        let references = References(parts)
+        let references = References(parts, ownSecrets: ownSecrets)
         guard references.missing.isEmpty else { return [] }
         let snapshot = assemble(parts, references)
         guard snapshot != taken else { return [] }
@@ -317,7 +320,8 @@ public struct ADSClient: Sendable {
 
     /// Brings the names that we ask for up to what clusters and listeners refer to: those to come, and those that serve.
     private mutating func subscribe() -> [Action] {
-        let wanted = References(subscriptions.mapValues(\.latest)).names.merging(References(subscriptions.mapValues(\.taken)).names) {
+        let (latest, taken) = (subscriptions.mapValues(\.latest), subscriptions.mapValues(\.taken))
+        let wanted = References(latest, ownSecrets: ownSecrets).names.merging(References(taken, ownSecrets: ownSecrets).names) {
             $0.union($1)
         }
         var actions: [Action] = []

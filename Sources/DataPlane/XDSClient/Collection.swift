@@ -94,8 +94,11 @@ struct References {
     private(set) var names: [DiscoveredType: Set<String>] = [:]
     /// What is not there.
     private(set) var missing: Set<ResourceReference> = []
+    private let ownSecrets: Set<String>
 
-    init(_ parts: [DiscoveredType: Collection]) {
+    /// - Parameter ownSecrets: that need not come: they are neither asked for nor missing.
+    init(_ parts: [DiscoveredType: Collection], ownSecrets: Set<String>) {
+        self.ownSecrets = ownSecrets
         for type in [DiscoveredType.cluster, .listener] {
             if parts[type]?.isThere != true { missing.insert(ResourceReference(type: type, name: nil)) }
             for resource in parts[type]?.resources ?? [] { add(resource) }
@@ -109,6 +112,10 @@ struct References {
     }
 
     private mutating func add(_ resource: DecodedResource) {
-        for key in resource.references { names[DiscoveredType(key.type), default: []].insert(key.name) }
+        for key in resource.references {
+            let type = DiscoveredType(key.type)
+            if type == .secret, ownSecrets.contains(key.name) { continue }
+            names[type, default: []].insert(key.name)
+        }
     }
 }

@@ -23,6 +23,10 @@ final class TLSContexts {
     private var entries: [TLSSource: Entry] = [:]
     /// Delivered, by name: those of the snapshot that runs, and of one that is being prepared.
     private var secrets: [String: Secret] = [:]
+    /// Of these, what nobody delivers: it stays, needed or not.
+    private var ownSecret: String?
+    /// What is told of it.
+    private var ownReport: TLSReport?
     private var watches: [String: Watch] = [:]
     private var settleTimer: LoopTimer!
     private var pollTimer: LoopTimer!
@@ -111,7 +115,7 @@ final class TLSContexts {
         }
         entries = entries.filter { users[ObjectIdentifier($0.value.runtime)] != nil }
         let needed = Set(entries.keys.flatMap(\.secrets))
-        secrets = secrets.filter { needed.contains($0.key) }
+        secrets = secrets.filter { needed.contains($0.key) || $0.key == ownSecret }
         for entry in entries.values { entry.users = users[ObjectIdentifier(entry.runtime)] ?? [] }
         publish()
         watchFolders()
@@ -165,6 +169,20 @@ final class TLSContexts {
         let names = Set(news.map(\.name))
         for entry in entries.values.sorted(by: { $0.source.name < $1.source.name }) where !names.isDisjoint(with: entry.source.secrets) {
             load(entry)
+        }
+        publish()
+    }
+
+    /// The proxy's own certificate, which no configuration brings.
+    ///
+    /// - Parameters:
+    ///   - secret: nil: there is none yet, or it has ended.
+    ///   - report: for log, metrics and `/certs`.
+    func setOwn(_ secret: Secret?, _ report: TLSReport) {
+        ownReport = report
+        if let secret {
+            ownSecret = secret.name
+            deliver([secret])
         }
         publish()
     }
@@ -251,7 +269,7 @@ final class TLSContexts {
                     source: entry.source.name, users: entry.users, loads: entry.loads, refusals: entry.refusals, problem: entry.problem,
                     isReady: context != nil, chainPath: entry.source.chainPath ?? "", trustPath: entry.source.trustPath ?? "",
                     chain: context?.certificates ?? [], authorities: context?.trust?.certificates ?? [])
-            })
+            } + (ownReport.map { [$0] } ?? []))
     }
 
     // MARK: Watching

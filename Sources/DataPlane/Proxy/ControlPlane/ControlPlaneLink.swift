@@ -48,6 +48,9 @@ final class ControlPlaneLink {
     /// Why there are no reports; nil = there are.
     private(set) var reportProblem: String?
 
+    /// The certificate of its own, if it has one or is to get one.
+    let identity: ProxyIdentity?
+
     private let loop: EventLoop
     private unowned let process: any ManagedProcess
     private let log: ProcessLog
@@ -91,19 +94,24 @@ final class ControlPlaneLink {
 
     /// - Parameters:
     ///   - defaults: how the process runs until the control plane says otherwise.
+    ///   - identity: nil = it is known by files, or not at all.
     ///   - resolve: looks the control plane's name up.
     init(
         options: ControlPlaneOptions, defaults: ProcessSettings, loop: EventLoop, process: any ManagedProcess, seed: UInt64,
-        log: ProcessLog = .standard, resolve: @escaping (String, @escaping Resolver.Completion) -> Void
+        identity: ProxyIdentity? = nil, log: ProcessLog = .standard, resolve: @escaping (String, @escaping Resolver.Completion) -> Void
     ) {
         self.options = options
         self.loop = loop
         self.process = process
         self.log = log
         self.resolve = resolve
-        client = ADSClient(node: options.node, identity: options.identity, defaults: defaults)
+        self.identity = identity
+        client = ADSClient(
+            node: options.node, identity: options.identity, defaults: defaults,
+            ownSecrets: identity == nil ? [] : [Secret.identityName])
         reconnection = Reconnection(seed: seed)
         connectTimer = LoopTimer { [unowned self] _ in connect() }
+        identity?.link = self
         clientTimer = LoopTimer { [unowned self] now in perform(client.deadlineReached(now: now)) }
         reportTimer = LoopTimer { [unowned self] _ in report() }
     }
@@ -184,19 +192,23 @@ final class ControlPlaneLink {
         return limits
     }
 
+    /// Where the control plane is, while there is a connection.
+    var address: SocketAddress? { if case .connected(let address, _) = phase { address } else { nil } }
+
     /// Made anew for each attempt: certificates are renewed under a running process.
-    private func makeContext(_ address: SocketAddress) throws(UsageError) -> TLSContext? {
+    func makeContext(_ address: SocketAddress) throws(UsageError) -> TLSContext? {
         guard let tls = options.tls else {
             guard address.ip.isLoopback || options.allowsPlaintext else {
                 throw UsageError(text: ControlPlaneOptions.plaintextRefused("\(address)"))
             }
             return nil
         }
+        let own = identity?.usable.map { CertificateSource.file(chain: $0, privateKey: $0) }
         do {
             return try TLSContext.client(
                 UpstreamTLS(
                     validation: TLSValidation(trust: .file(tls.authorities), subjectAlternativeNames: [tls.name]),
-                    certificate: tls.certificate.map { .file(chain: $0.chain, privateKey: $0.privateKey) }, alpn: ["h2"]),
+                    certificate: tls.certificate.map { .file(chain: $0.chain, privateKey: $0.privateKey) } ?? own, alpn: ["h2"]),
                 now: Clock.realtime() / 1_000_000_000, files: FileReader.read)
         } catch {
             throw UsageError(text: "\(error)")
@@ -216,6 +228,7 @@ final class ControlPlaneLink {
         log.info("xds", "connected to the control plane at \(address)")
         perform(client.streamOpened(now: loop.now))
         openReports()
+        identity?.controlPlaneCame()
     }
 
     /// The connection is of no use any more.

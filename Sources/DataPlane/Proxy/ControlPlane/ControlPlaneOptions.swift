@@ -17,6 +17,13 @@ struct ControlPlaneOptions {
     var tls: TLS?
     /// Plaintext beyond the loopback was asked for.
     var allowsPlaintext = false
+    /// To get the first certificate with, from a control plane that has an authority.
+    var joinToken: String?
+
+    /// Where the certificate of its own and the key are kept, in one file; nil = nowhere.
+    var identityPath: String? {
+        statePath.map { ($0.hasSuffix(".snapshot") ? String($0.dropLast(".snapshot".count)) : $0) + ".identity.pem" }
+    }
 
     struct TLS {
         var authorities: String
@@ -54,6 +61,7 @@ struct ControlPlaneOptions {
         var key: String?
         var name: String?
         var allowsPlaintext = false
+        var joinToken: String?
     }
 
     /// - Throws: a sentence for the person who typed it.
@@ -95,6 +103,13 @@ struct ControlPlaneOptions {
         }
         allowsPlaintext = words.allowsPlaintext
         statePath = words.state.map { Self.stateFile($0, node) }
+        joinToken = words.joinToken
+        if joinToken != nil {
+            guard statePath != nil else { throw UsageError(text: "--join-token needs --state: the certificate must outlive the process") }
+            guard words.certificate == nil else {
+                throw UsageError(text: "--join-token and --client-certificate: expected one of them, found both")
+            }
+        }
         guard (words.certificate == nil) == (words.key == nil) else {
             throw UsageError(text: "--client-certificate and --client-key belong together")
         }

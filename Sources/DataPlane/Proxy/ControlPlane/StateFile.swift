@@ -74,7 +74,7 @@ final class StateFile {
     }
 
     /// The old content or the new one is there, at every moment, also after a power failure.
-    private static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) {
+    static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) {
         let new = "\(path).new"
         // One that another process left is not believed to have our permissions.
         _ = unsafe unlink(new)
