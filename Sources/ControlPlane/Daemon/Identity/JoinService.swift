@@ -30,8 +30,9 @@ final class JoinService {
                 Log.warning("join", "the folder ca has lost authority \(known.prefix(16)): proxies must join again, each with a token")
             }
         } else if changesRoot {
-            try authority.rotate(now: now, leavesEnd: leavesEnd)
-            Log.info("join", "another authority signs now; the one before is trusted for \(leavesEnd - now) s")
+            let end = leavesEnd
+            try authority.rotate(now: now, leavesEnd: end)
+            Log.info("join", "another authority signs now; the one before is trusted for \(max(0, end - now)) s more")
         }
         if authority.root.id != known { recordRoot(isFirst: known == nil) }
         controller.publisher.trustBundle = Array(trustBundle.utf8)
