@@ -101,7 +101,8 @@ let package = Package(
             "Daemon",
             [
                 "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "CertificateAuthority", "MeshCompiler",
-                "MeshYAML", "MeshModel", "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base",
+                "MeshYAML", "MeshModel", "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig",
+                "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(

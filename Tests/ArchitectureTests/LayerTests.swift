@@ -53,8 +53,10 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     (
         "Daemon", "ControlPlane",
         [
-            "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "CertificateAuthority", "MeshCompiler", "MeshYAML",
-            "MeshModel", "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base", "ArgumentParser",
+            "ControlAPI", "Explain", "EventStore", "Projections", "XDSServer", "Rollout", "CertificateAuthority", "MeshCompiler",
+            "MeshYAML",
+            "MeshModel", "HTTPServer", "HTTP2", "HTTP", "Transport", "Reactor", "Telemetry", "XDSWire", "ProxyConfig", "Base",
+            "ArgumentParser",
             "Foundation",
         ]
     ),

@@ -157,7 +157,8 @@ final class Controller {
         if let reportStream { instance.reportStream = reportStream } else { instance.configurationStreams += 1 }
         instance.lastSeen = journal.now
         fleet.add(instance)
-        stopLosing(key)
+        // Who has reported is there as long as it reports.
+        if reportStream != nil || instance.report == nil { stopLosing(key) }
     }
 
     /// Why a client may not call itself what it does: another proxy of that name is there, and reports. Nil: it may.
