@@ -52,6 +52,18 @@ final class SecretTests {
         ])
     }
 
+    @Test("the proxy's own certificate stays where nothing needs it yet, and is reported beside the others")
+    func own() {
+        contexts.setOwn(
+            certificate(first),
+            TLSReport(
+                source: "own", users: [], loads: 1, refusals: 0, problem: nil, isReady: true, chainPath: "own", trustPath: "", chain: [],
+                authorities: []))
+        contexts.follow([])
+        #expect(contexts.board.report.map(\.source) == ["own"])
+        #expect(contexts.runtime(for: server).context?.certificates.first?.subject == "CN=first")
+    }
+
     @Test("before its secret is there a configuration has no context, and says what it waits for")
     func notDelivered() {
         let runtime = contexts.runtime(for: server)
