@@ -253,6 +253,15 @@ extension World {
         #expect(real.map(\.messages) == [[AnyMessage(World.assignment("s9", 4))]])
     }
 
+    @Test("on a new stream, endpoints of a cluster that is about to go are left as the client has them")
+    func endpointsBroughtAlong() {
+        var talk = Talk(.stateOfTheWorld, .small)
+        #expect(talk.ask(.clusterLoadAssignment, ["s9"], version: "of another stream").isEmpty)
+        // Those that are wanted are answered.
+        var other = Talk(.stateOfTheWorld, .small)
+        #expect(other.ask(.clusterLoadAssignment, ["s0", "s9"], version: "of another stream").texts == ["clusterLoadAssignment: s0"])
+    }
+
     @Test("rule 7: a route or a secret that does not exist is not answered before it does")
     func absentNames() {
         var talk = Talk(.stateOfTheWorld, .small)
