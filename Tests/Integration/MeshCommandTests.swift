@@ -15,7 +15,8 @@ import Testing
         init(_ mesh: ManagedMesh) throws {
             let status = try mesh.status()
             revision = status.revision
-            events = try mesh.call("GET", "/v1/events?limit=10000").bodyText.split(separator: "\n").count
+            let lines = try mesh.call("GET", "/v1/events?limit=10000").bodyText.split(separator: "\n")
+            events = try lines.map { try JSONDecoder().decode(EventItem.self, from: Data($0.utf8)) }.count { $0.actor == "local" }
             resources = try mesh.get("/v1/resources")
             running = status.nodes.map(\.applied)
         }

@@ -17,6 +17,8 @@ final class RolloutDriver {
         var machine: RolloutMachine
         var keys: [String: InstanceKey] = [:]
         var hasStarted = false
+        /// Its end is recorded.
+        var hasEnded = false
     }
 
     private let controller: Controller
@@ -33,7 +35,7 @@ final class RolloutDriver {
     }
 
     /// The revision that is being rolled out.
-    var running: Int? { run?.revision ?? coming?.revision }
+    var running: Int? { run.flatMap { $0.hasEnded ? nil : $0.revision } ?? coming?.revision }
 
     /// How many proxies have it, of how many.
     var progress: (stage: Int, reached: Int, of: Int)? {
@@ -49,6 +51,8 @@ final class RolloutDriver {
 
     /// The event to record with the change.
     func begin(_ plan: StagedPlan, revision: Int, from: Int) -> MeshEvent {
+        run = nil
+        ejections = [:]
         coming = (plan, revision, from)
         // Until it is recorded everybody keeps what he has.
         controller.publisher.setMesh(controller.mesh, .previous)
@@ -58,8 +62,12 @@ final class RolloutDriver {
                 pauseMilliseconds: Int(Nanoseconds(plan.pause).count / 1_000_000)))
     }
 
+    /// The change could not be recorded.
     func notBegun() {
+        guard coming != nil else { return }
         coming = nil
+        controller.ads.meshChanged()
+        controller.publisher.dropPrevious()
     }
 
     func begun() {
@@ -232,11 +240,17 @@ final class RolloutDriver {
     private func finish(_ events: [MeshEvent], reason: String = "") {
         controller.journal.record(events, actor: "system", reason: reason) { [weak self] _ in
             guard let self else { return }
-            run = nil
-            ejections = [:]
             controller.loop.cancelDeadline(timer)
-            controller.ads.meshChanged()
-            controller.publisher.dropPrevious()
+            run?.hasEnded = true
+            // Whoever has not had a change that is taken back moves when the state after it is compiled: until then it is the change's.
+            let revision = run?.revision
+            controller.publisher.whenSettled { [weak self] in
+                guard let self, run?.revision == revision else { return }
+                run = nil
+                ejections = [:]
+                controller.ads.meshChanged()
+                controller.publisher.dropPrevious()
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ final class Publisher {
     private var dirty: Set<Target> = []
     private var isCompiling = false
     private(set) var compilations = 0
+    private var waiting: [() -> Void] = []
 
     init(compiler: Workshop) {
         self.compiler = compiler
@@ -93,6 +94,7 @@ final class Publisher {
         meshes[.previous] = nil
         dirty = dirty.filter { $0.edition != .previous }
         for target in entries.keys where target.edition == .previous && entries[target]?.users == 0 { entries[target] = nil }
+        compile()
     }
 
     /// The VirtualNodes with registered proxies.
@@ -163,7 +165,7 @@ final class Publisher {
     private func compile() {
         guard !isCompiling else { return }
         dirty = dirty.filter { entries[$0] != nil }
-        guard !dirty.isEmpty else { return compiledRevision = revision }
+        guard !dirty.isEmpty else { return settled() }
         let (meshes, registered, trustBundle) = (meshes, registered, trustBundle)
         // What was before a rollout that goes on after a restart is read from the log first: nobody gets anything else meanwhile.
         let targets = dirty.filter { meshes[$0.edition] != nil }
@@ -202,7 +204,19 @@ final class Publisher {
         }
         if !changed.isEmpty { onChange?(changed) }
         compile()
-        if isSettled { compiledRevision = revision }
+    }
+
+    /// Calls back when everything that was asked for is compiled: now, if it is.
+    func whenSettled(_ body: @escaping () -> Void) {
+        guard !isSettled else { return body() }
+        waiting.append(body)
+    }
+
+    private func settled() {
+        compiledRevision = revision
+        let bodies = waiting
+        waiting = []
+        for body in bodies { body() }
     }
 
     // MARK: Endpoints
