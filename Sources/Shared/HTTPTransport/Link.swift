@@ -93,11 +93,16 @@ open class Link: EventSource {
 
     public override final func ready(_ readiness: Readiness) {
         if isConnecting {
-            guard !readiness.isDisjoint(with: [.writable, .hangup, .error]) else { return }
+            guard !readiness.isDisjoint(with: [.writable, .hangup, .error]) else {
+                // The turn that `flushLater` asked for, and nothing can leave yet: it is asked for again below.
+                isDirty = false
+                return
+            }
             isConnecting = false
             if let error = Socket.pendingError(descriptor) { return broke(.system(error)) }
             connected()
             guard !isClosed else { return }
+            flushLater()
         }
         if isWriteBlocked, readiness.contains(.writable) {
             isWriteBlocked = false
