@@ -81,7 +81,7 @@ struct PublisherTests {
         var changed: [Set<Publisher.Target>] = []
         publisher.onChange = { changed.append($0) }
         publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text).resources)
-        publisher.setRegistered([Self.cart])
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
         let (front, lonely) = (target("front"), target("lonely"))
         publisher.retain(front)
         publisher.retain(lonely)
@@ -97,15 +97,45 @@ struct PublisherTests {
 
         changed = []
         proxies = ["10.0.0.1", "10.0.0.2"].map { .init(address: IPAddress($0)!, ports: [8080: 15000], zone: "") }
-        publisher.endpointsChanged(of: [Self.cart])
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
         #expect(changed == [[front]])
         #expect(addresses() == ["10.0.0.1:15000", "10.0.0.2:15000"])
-        publisher.endpointsChanged(of: [Self.cart])
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
         #expect(changed.count == 1)
         proxies.removeFirst()
-        publisher.endpointsChanged(of: [Self.cart])
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
         #expect(addresses() == ["10.0.0.2:15000"])
         #expect(publisher.compilations == compilations)
+    }
+
+    @Test("the first proxy of a node, and the last, change what its callers have, also while they are being compiled")
+    func firstAndLast() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        publisher.endpoints = { _ in [.init(address: IPAddress("10.0.0.1")!, ports: [8080: 15000], zone: "")] }
+        var changed: [Set<Publisher.Target>] = []
+        publisher.onChange = { changed.append($0) }
+        publisher.setMesh(MeshLoader.load(paths: ["-"], standardInput: Self.text).resources)
+        let (front, lonely) = (target("front"), target("lonely"))
+        publisher.retain(front)
+        publisher.retain(lonely)
+        // The compiler is at work with what was before.
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
+        settle(loop, publisher)
+        func endpoints() -> Int? { publisher.configuration(front)?.snapshot.loadAssignments.flatMap(\.localities).count }
+        #expect(endpoints() == 1)
+
+        changed = []
+        publisher.endpointsChanged(of: [Self.cart], registered: [])
+        settle(loop, publisher)
+        // Its cluster is found by DNS again.
+        #expect(changed == [[front]] && endpoints() == 0)
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
+        settle(loop, publisher)
+        #expect(changed == [[front], [front]] && endpoints() == 1)
+        publisher.release(front)
+        publisher.endpointsChanged(of: [Self.cart], registered: [])
+        #expect(publisher.isSettled)
     }
 
     @Test("a node that cannot be compiled keeps what it has, and the fault is known")

@@ -35,7 +35,7 @@ struct SubjectTests {
 
     private func found(_ client: ClientNode) -> String? {
         let mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
-        return mesh.subject(of: client).map { "\($0.key.kind.rawValue) \($0.key.namespace ?? "")/\($0.key.name)" }
+        return SubjectIndex(mesh).subject(of: client).map { "\($0.key.kind.rawValue) \($0.key.namespace ?? "")/\($0.key.name)" }
     }
 
     @Test(
@@ -55,6 +55,18 @@ struct SubjectTests {
         #expect(found(ClientNode(Node(mesh: "m", role: .virtualNode, name: "payment"))) == "VirtualNode shop/pay")
         #expect(found(ClientNode(Node(mesh: "m", role: .virtualGateway, name: "edge_shop"))) == "VirtualGateway shop/edge")
         #expect(found(ClientNode(Node(mesh: "m", role: .virtualGateway, name: "payment"))) == nil)
+    }
+
+    @Test(
+        "the node that a cluster stands for is the longest name in it, which may hold underscores",
+        arguments: [
+            ("cds_egress_m_payment_http_8080", "pay"), ("cds_egress_my_mesh_cart_shop_http_8080", "cart"),
+            ("cds_egress_m_payment_http_8080_cart.shop", "pay"), ("cds_egress_payment_other_http_8080", nil),
+            ("cds_egress_m_payment", nil), ("cds_egress_m_" + String(repeating: "_", count: 4000) + "payment_http_80", nil),
+        ] as [(String, String?)])
+    func byCluster(cluster: String, node: String?) {
+        let mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        #expect(SubjectIndex(mesh).node(ofEgressCluster: cluster)?.name == node)
     }
 
     @Test("proxies of ours without an instance are one; others go by their id")

@@ -38,7 +38,9 @@ final class Controller {
     private(set) var rollouts: RolloutDriver!
     private(set) var commands: CommandQueue!
     private var timers: [InstanceKey: LoopTimer] = [:]
+    private(set) var subjects = SubjectIndex()
     private var knownServices: [String: String] = [:]
+    private var knownPorts: [MeshCompiler.Subject: [Base.Port: Base.Port]] = [:]
     private var unknownClients: Set<String> = []
 
     /// What we call ourselves in xDS.
@@ -67,11 +69,12 @@ final class Controller {
 
     /// What was before this process began goes on: proxies stay endpoints until they are known to be gone, rollouts continue.
     private func resume() {
-        publisher.setMesh(mesh, revision: journal.models.desired.revision)
+        takeMesh()
         for instance in journal.models.nodes.instances.values where instance.state != .left {
             startLosing(instance.key, after: max(options.lostAfter, Self.returnTime))
         }
-        publisher.setRegistered(registeredNodes)
+        let nodes = Set(journal.models.endpoints.nodesWithEndpoints.compactMap(\.resource).filter { $0.kind == .virtualNode })
+        publisher.endpointsChanged(of: nodes, registered: nodes)
         rollouts.resume()
     }
 
@@ -84,22 +87,29 @@ final class Controller {
             guard let event = try? MeshEvent(stored) else { continue }
             switch event {
             case .resourceApplied, .resourceDeleted, .namespaceApplied, .namespaceDeleted: meshChanged = true
-            case .nodeRegistered(let node): if let key = node.node.resource { nodes.insert(key) }
+            case .nodeRegistered(let node): if let key = node.node.resource, key.kind == .virtualNode { nodes.insert(key) }
             case .nodeReady(let change), .nodeDraining(let change), .nodeLeft(let change):
-                if let key = change.instance.node.resource { nodes.insert(key) }
+                if let key = change.instance.node.resource, key.kind == .virtualNode { nodes.insert(key) }
             default: break
             }
         }
         if meshChanged {
-            knownServices = [:]
-            publisher.setMesh(mesh, revision: journal.models.desired.revision)
+            takeMesh()
             ads.meshChanged()
         }
         if !nodes.isEmpty {
-            publisher.setRegistered(registeredNodes)
-            publisher.endpointsChanged(of: nodes)
+            let registered = nodes.filter { journal.models.endpoints.hasEndpoints(ObjectKey($0)) }
+            publisher.endpointsChanged(of: nodes, registered: registered)
         }
         followers.forEach { $0.value(events) }
+    }
+
+    /// What is derived from the mesh is made anew.
+    private func takeMesh() {
+        subjects = SubjectIndex(mesh)
+        knownServices = [:]
+        knownPorts = [:]
+        publisher.setMesh(mesh, revision: journal.models.desired.revision)
     }
 
     /// Who wants to hear of every event from now on (`events --follow`).
@@ -118,11 +128,6 @@ final class Controller {
 
     // MARK: Discovery
 
-    /// Nodes whose endpoints are their proxies.
-    private var registeredNodes: Set<MeshModel.ResourceKey> {
-        Set(journal.models.endpoints.nodesWithEndpoints.compactMap(\.resource).filter { $0.kind == .virtualNode })
-    }
-
     private func registeredEndpoints(of node: ObjectKey) -> [Publisher.RegisteredEndpoint] {
         guard let subject = MeshCompiler.Subject(node) else { return [] }
         let listeners = inboundPorts(of: subject)
@@ -137,8 +142,12 @@ final class Controller {
         if let known = publisher.compiled(Publisher.Target(subject: subject, hostAddress: nil, edition: .current)) {
             return known.inboundAddresses.mapValues(\.port)
         }
-        guard case .success(let compiled) = MeshCompiler.compile(mesh, for: subject) else { return [:] }
-        return compiled.inboundAddresses.mapValues(\.port)
+        // No proxy without a host address of its own: nobody else has it compiled.
+        if let known = knownPorts[subject] { return known }
+        var ports: [Base.Port: Base.Port] = [:]
+        if case .success(let compiled) = MeshCompiler.compile(mesh, for: subject) { ports = compiled.inboundAddresses.mapValues(\.port) }
+        knownPorts[subject] = ports
+        return ports
     }
 
     /// A stream of a proxy has come.
@@ -334,12 +343,6 @@ final class Controller {
 
     private func nameOfService(_ cluster: String) -> String? {
         guard cluster.hasPrefix("cds_egress_") else { return cluster.hasPrefix("cds_ingress_") ? nil : cluster }
-        let rest = cluster.dropFirst("cds_egress_".count)
-        // MESH_NODE_PROTOCOL_PORT: names may hold underscores, so ask the mesh.
-        var best: VirtualNode?
-        for node in mesh.virtualNodes where rest.contains("_\(node.meshName)_") {
-            if (best?.meshName.count ?? 0) < node.meshName.count { best = node }
-        }
-        return best.map { "\($0.meta.namespace)/\($0.meta.name)" } ?? cluster
+        return subjects.node(ofEgressCluster: cluster).map { "\($0.namespace ?? "")/\($0.name)" } ?? cluster
     }
 }

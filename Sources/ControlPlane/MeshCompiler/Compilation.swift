@@ -15,6 +15,8 @@ struct Compilation {
     private(set) var clusters: [String: Cluster] = [:]
     private(set) var loadAssignments: [String: ClusterLoadAssignment] = [:]
     private(set) var endpointSources: [String: EndpointSource] = [:]
+    /// Whose endpoints are asked for: whether they have registered proxies decides what is made of them.
+    private(set) var calledNodes: Set<ResourceKey> = []
     private(set) var inboundAddresses: [Port: SocketAddress] = [:]
     private(set) var notes: Set<Note> = []
     private(set) var errors: [CompileError] = []
@@ -62,6 +64,10 @@ struct Compilation {
     mutating func add(_ cluster: Cluster, _ assignment: ClusterLoadAssignment? = nil) {
         clusters[cluster.name] = cluster
         if let assignment { loadAssignments[cluster.name] = assignment }
+    }
+
+    mutating func noteCall(of node: ResourceKey) {
+        calledNodes.insert(node)
     }
 
     mutating func add(_ source: EndpointSource, of assignment: String) {

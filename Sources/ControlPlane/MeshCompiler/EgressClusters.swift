@@ -97,6 +97,7 @@ extension Compilation {
 
     private mutating func discovery(_ node: VirtualNode, _ mapping: PortMapping, _ cluster: String) -> (Discovery, ClusterLoadAssignment?) {
         let fixed = fixedEndpoints(node, mapping)
+        noteCall(of: node.key)
         if options.registeredNodes.contains(node.key) {
             add(EndpointSource(node: node.key, port: mapping.port), of: cluster)
             assume("clusters[\(cluster)].type", "EDS", "\(Defaults.outrigger): its proxies have registered")

@@ -57,7 +57,7 @@ public enum MeshCompiler {
         return .success(
             CompiledNode(
                 snapshot: snapshot, notes: notes.sorted(), endpointSources: compilation.endpointSources,
-                inboundAddresses: compilation.inboundAddresses))
+                calledNodes: compilation.calledNodes, inboundAddresses: compilation.inboundAddresses))
     }
 }
 
@@ -68,16 +68,19 @@ public struct CompiledNode: Hashable, Sendable {
     public var notes: [Note]
     /// By load assignment: the registered proxies that belong to it. Only with `CompileOptions.registeredNodes`.
     public var endpointSources: [String: EndpointSource]
+    /// The nodes that it calls: with other `CompileOptions.registeredNodes` it is the same as long as none of these is concerned.
+    public var calledNodes: Set<ResourceKey>
     /// By port as the mesh knows it: where the proxy takes what is meant for its node. Empty for a gateway.
     public var inboundAddresses: [Port: SocketAddress]
 
     public init(
         snapshot: Snapshot, notes: [Note], endpointSources: [String: EndpointSource] = [:],
-        inboundAddresses: [Port: SocketAddress] = [:]
+        calledNodes: Set<ResourceKey> = [], inboundAddresses: [Port: SocketAddress] = [:]
     ) {
         self.snapshot = snapshot
         self.notes = notes
         self.endpointSources = endpointSources
+        self.calledNodes = calledNodes
         self.inboundAddresses = inboundAddresses
     }
 

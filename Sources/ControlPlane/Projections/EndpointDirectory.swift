@@ -32,6 +32,10 @@ public struct EndpointDirectory: Projection, Equatable {
         (nodes[node] ?? [:]).values.filter(\.isReady).map(\.endpoint).sorted { $0.instance < $1.instance }
     }
 
+    public func hasEndpoints(_ node: ObjectKey) -> Bool {
+        nodes[node]?.values.contains(where: \.isReady) ?? false
+    }
+
     /// The nodes that have any.
     public var nodesWithEndpoints: [ObjectKey] {
         nodes.filter { $0.value.values.contains(where: \.isReady) }.keys.sorted()

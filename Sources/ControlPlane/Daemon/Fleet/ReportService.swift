@@ -66,7 +66,7 @@ final class ReportService {
         guard let client = stream.client else { return }
         if stream.key == nil {
             // A proxy of a node that no resource describes is heard of again when there is one.
-            guard let subject = controller.mesh.subject(of: client) else { return }
+            guard let subject = controller.subjects.subject(of: client) else { return }
             let key = client.instanceKey(of: subject)
             if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
                 return refuse(id, stream, GRPC.Status.permissionDenied, problem)

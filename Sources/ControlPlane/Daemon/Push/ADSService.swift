@@ -43,6 +43,7 @@ final class ADSService {
     private let controller: Controller
     private(set) var streams: [ObjectIdentifier: Stream] = [:]
     private var byTarget: [Publisher.Target: Set<ObjectIdentifier>] = [:]
+    private var byKey: [InstanceKey: Set<ObjectIdentifier>] = [:]
     private var resumptions: [InstanceKey: DiscoveryStream.Resumption] = [:]
 
     init(_ controller: Controller) {
@@ -85,17 +86,16 @@ final class ADSService {
 
     /// A rollout moves these to another edition.
     func reassign(_ keys: some Sequence<InstanceKey>) {
-        let keys = Set(keys)
-        for stream in streams.values { if let key = stream.key, keys.contains(key) { assign(stream) } }
+        for id in keys.flatMap({ byKey[$0] ?? [] }) { if let stream = streams[id] { assign(stream) } }
     }
 
     func target(of key: InstanceKey) -> Publisher.Target? {
-        streams.values.first { $0.key == key }?.target
+        byKey[key]?.lazy.compactMap { self.streams[$0]?.target }.first
     }
 
     private func assign(_ stream: Stream) {
         guard let client = stream.client else { return }
-        guard let subject = controller.mesh.subject(of: client) ?? stream.subject else { return }
+        guard let subject = controller.subjects.subject(of: client) ?? stream.subject else { return }
         if stream.subject == nil {
             let peer = stream.call.exchange.peer
             let key = client.instanceKey(of: subject)
@@ -106,6 +106,7 @@ final class ADSService {
                 return refuse(stream, GRPC.Status.alreadyExists, problem)
             }
             stream.key = key
+            byKey[key, default: []].insert(ObjectIdentifier(stream))
             if let earlier = resumptions.removeValue(forKey: key) { stream.machine.resume(earlier) }
             controller.arrived(key, client, from: peer, reportStream: nil)
         }
@@ -187,6 +188,8 @@ final class ADSService {
         controller.loop.cancelDeadline(stream)
         if let target = stream.target { leave(target, stream) }
         guard let key = stream.key else { return }
+        byKey[key]?.remove(ObjectIdentifier(stream))
+        if byKey[key]?.isEmpty == true { byKey[key] = nil }
         resumptions[key] = stream.machine.resumptionState
         controller.configurationEnded(key)
     }

@@ -59,6 +59,8 @@ final class Publisher {
     private var meshes: [Edition: MeshResources] = [.current: MeshResources()]
     private(set) var registered: Set<MeshModel.ResourceKey> = []
     private var entries: [Target: Entry] = [:]
+    /// Who calls a node, as was compiled last.
+    private var callers: [MeshModel.ResourceKey: Set<Target>] = [:]
     /// What must be compiled again.
     private var dirty: Set<Target> = []
     private var isCompiling = false
@@ -93,27 +95,25 @@ final class Publisher {
     func dropPrevious() {
         meshes[.previous] = nil
         dirty = dirty.filter { $0.edition != .previous }
-        for target in entries.keys where target.edition == .previous && entries[target]?.users == 0 { entries[target] = nil }
+        for target in entries.keys where target.edition == .previous && entries[target]?.users == 0 { remove(target) }
         compile()
     }
 
-    /// The VirtualNodes with registered proxies.
-    func setRegistered(_ nodes: Set<MeshModel.ResourceKey>) {
-        guard nodes != registered else { return }
-        registered = nodes
-        recompile()
-    }
-
-    /// The registered proxies of these nodes are others.
-    func endpointsChanged(of nodes: Set<MeshModel.ResourceKey>) {
+    /// The registered proxies of these VirtualNodes are others; of them only `withProxies` have any.
+    ///
+    /// Costs what those cost that call them: the first proxy of a node, and the last, change what its callers' clusters are.
+    func endpointsChanged(of nodes: Set<MeshModel.ResourceKey>, registered withProxies: Set<MeshModel.ResourceKey>) {
+        let moved = nodes.filter { registered.contains($0) != withProxies.contains($0) }
+        registered.subtract(nodes)
+        registered.formUnion(withProxies)
+        for node in moved { dirty.formUnion(callers[node] ?? []) }
         var changed: Set<Target> = []
-        for (target, entry) in entries {
-            guard let compiled = entry.compiled, compiled.endpointSources.values.contains(where: { nodes.contains($0.node) }) else {
-                continue
-            }
-            if publish(target) { changed.insert(target) }
+        // What is to be compiled is published then: a cluster without its endpoints helps nobody in between.
+        for target in nodes.reduce(into: Set<Target>(), { $0.formUnion(callers[$1] ?? []) }).subtracting(dirty) where publish(target) {
+            changed.insert(target)
         }
         if !changed.isEmpty { onChange?(changed) }
+        compile()
     }
 
     // MARK: Who wants it
@@ -129,9 +129,23 @@ final class Publisher {
     }
 
     func release(_ target: Target) {
-        guard var entry = entries[target] else { return }
-        entry.users -= 1
-        entries[target] = entry.users > 0 ? entry : nil
+        guard entries[target] != nil else { return }
+        entries[target]!.users -= 1
+        if entries[target]!.users == 0 { remove(target) }
+    }
+
+    private func remove(_ target: Target) {
+        setCallees(of: target, [])
+        entries[target] = nil
+    }
+
+    private func setCallees(of target: Target, _ callees: Set<MeshModel.ResourceKey>) {
+        let before = entries[target]?.compiled?.calledNodes ?? []
+        for node in before.subtracting(callees) {
+            callers[node]?.remove(target)
+            if callers[node]?.isEmpty == true { callers[node] = nil }
+        }
+        for node in callees.subtracting(before) { callers[node, default: []].insert(target) }
     }
 
     func configuration(_ target: Target) -> Configuration? { entries[target]?.configuration }
@@ -173,34 +187,52 @@ final class Publisher {
         isCompiling = true
         dirty.subtract(targets)
         compilations += 1
+        // What it was is compared, and what it has become is encoded, beside the loop.
+        let work = targets.map { ($0, entries[$0]?.compiled) }
         compiler.run {
-            targets.map { target in
+            work.map { target, before -> (Target, Outcome) in
                 let mesh = meshes[target.edition]!
                 let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
-                let result = MeshCompiler.compile(mesh, for: target.subject, options: options)
-                return (target, result.map { $0.trusting(trustBundle) })
+                switch MeshCompiler.compile(mesh, for: target.subject, options: options).map({ $0.trusting(trustBundle) }) {
+                case .success(let compiled) where compiled == before: return (target, .same)
+                case .success(let compiled): return (target, .compiled(compiled, ResourceSet(compiled.snapshot)))
+                case .failure(let failure): return (target, .failed(failure.errors))
+                }
             }
-        } then: { [weak self] results in
-            self?.compiled(results)
+        } then: { [weak self] (results: [(Target, Outcome)]) in
+            self?.compiled(results, registered)
         }
     }
 
-    private func compiled(_ results: [(Target, Result<CompiledNode, CompileErrors>)]) {
+    private enum Outcome: Sendable {
+        case same
+        case compiled(CompiledNode, ResourceSet)
+        case failed([CompileError])
+    }
+
+    /// - Parameter then: the nodes that had registered proxies when this was begun.
+    private func compiled(_ results: [(Target, Outcome)], _ then: Set<MeshModel.ResourceKey>) {
         isCompiling = false
+        let moved = registered.symmetricDifference(then)
         var changed: Set<Target> = []
-        for (target, result) in results {
+        for (target, outcome) in results {
             guard entries[target] != nil else { continue }
-            switch result {
-            case .success(let compiled):
+            switch outcome {
+            case .same:
                 entries[target]!.faults = []
-                guard compiled != entries[target]!.compiled else { continue }
-                entries[target]!.compiled = compiled
-                entries[target]!.base = nil
                 if publish(target) { changed.insert(target) }
-            case .failure(let failure):
+            case .compiled(let compiled, let base):
+                setCallees(of: target, compiled.calledNodes)
+                entries[target]!.faults = []
+                entries[target]!.compiled = compiled
+                if publish(target, newBase: base) { changed.insert(target) }
+            case .failed(let errors):
                 // What it has stays good; a node that was deleted keeps its last configuration until its proxy goes.
-                entries[target]!.faults = failure.errors
+                entries[target]!.faults = errors
+                if publish(target) { changed.insert(target) }
+                if !moved.isEmpty { dirty.insert(target) }
             }
+            if entries[target]!.compiled?.calledNodes.isDisjoint(with: moved) == false { dirty.insert(target) }
         }
         if !changed.isEmpty { onChange?(changed) }
         compile()
@@ -233,12 +265,13 @@ final class Publisher {
     }
 
     /// Lays the registered proxies over what was compiled. False: nothing is new.
-    private func publish(_ target: Target) -> Bool {
+    ///
+    /// - Parameter newBase: what was compiled now, encoded.
+    private func publish(_ target: Target, newBase: ResourceSet? = nil) -> Bool {
         guard var entry = entries[target], let compiled = entry.compiled else { return false }
         let assignments = assignments(of: compiled)
-        let isNew = entry.base == nil
-        guard isNew || assignments != entry.assignments else { return false }
-        let base = entry.base ?? ResourceSet(compiled.snapshot)
+        let isNew = newBase != nil
+        guard let base = newBase ?? entry.base, isNew || assignments != entry.assignments else { return false }
         let moved = assignments.filter { isNew || entry.assignments[$0.key] != $0.value }.map(\.value)
         var snapshot = compiled.snapshot
         snapshot.loadAssignments = snapshot.loadAssignments.map { assignments[$0.clusterName] ?? $0 }
