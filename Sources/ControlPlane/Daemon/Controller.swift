@@ -227,7 +227,15 @@ final class Controller {
         default: break
         }
         guard !events.isEmpty, pendingRegistrations.insert(key).inserted else { return }
-        journal.record(events, actor: actor(key)) { [weak self] _ in self?.pendingRegistrations.remove(key) }
+        journal.record(events, actor: actor(key)) { [weak self] recorded in
+            guard let self else { return }
+            pendingRegistrations.remove(key)
+            // What it has reported meanwhile does not wait for its next report.
+            guard case .success = recorded, let instance = fleet[key], instance.reportStream != nil, let report = instance.report else {
+                return
+            }
+            register(key, report)
+        }
     }
 
     private var pendingRegistrations: Set<InstanceKey> = []
