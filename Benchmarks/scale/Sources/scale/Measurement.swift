@@ -116,8 +116,8 @@ final class Measurement {
                 figures.lastProxyLeaves.append(time(callersOf: [index], endpoints: nil) { self.proxies[index].disconnect() })
                 figures.firstProxyComes.append(
                     time(callersOf: [index], endpoints: 1) {
-                        self.connect([self.proxies[index]])
                         self.proxies[index].set(.live)
+                        self.connect([self.proxies[index]])
                     })
             } else {
                 figures.endpointReady.append(time(callersOf: [index], endpoints: 1) { self.proxies[index].set(.live) })
