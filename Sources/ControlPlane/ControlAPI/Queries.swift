@@ -72,7 +72,7 @@ public struct EventItem: Hashable, Sendable, Codable {
     public var time: String
     public var actor: String
     public var reason: String?
-    /// `resourceApplied`.
+    /// `resource.applied`.
     public var kind: String
     /// For people: `VirtualNode/cart applied`.
     public var summary: String
