@@ -26,12 +26,19 @@ final class RolloutDriver {
     /// Recorded together with the change, and not yet on disk.
     private var coming: (plan: StagedPlan, revision: Int, from: Int)?
     private let timer: LoopTimer
+    /// The end of a rollout that the log did not take.
+    private var unrecorded: (events: [MeshEvent], reason: String)?
+    private static let recordingPause = Nanoseconds.seconds(5)
 
     init(_ controller: Controller) {
         self.controller = controller
         var tick: () -> Void = {}
         timer = LoopTimer { _ in tick() }
-        tick = { [unowned self] in step { $0.tick(now: $1) } }
+        tick = { [unowned self] in
+            guard let end = unrecorded else { return step { $0.tick(now: $1) } }
+            unrecorded = nil
+            finish(end.events, reason: end.reason)
+        }
     }
 
     /// The revision that is being rolled out.
@@ -238,8 +245,14 @@ final class RolloutDriver {
     }
 
     private func finish(_ events: [MeshEvent], reason: String = "") {
-        controller.journal.record(events, actor: "system", reason: reason) { [weak self] _ in
+        controller.journal.record(events, actor: "system", reason: reason) { [weak self] result in
             guard let self else { return }
+            if case .failure(let error) = result {
+                // In the log it runs on, and so it does here: a disk that is full may have room again.
+                Log.error("rollout", "its end could not be recorded, trying again: \(error)")
+                unrecorded = (events, reason)
+                return controller.loop.setDeadline(timer, controller.loop.now + Self.recordingPause)
+            }
             controller.loop.cancelDeadline(timer)
             run?.hasEnded = true
             // Whoever has not had a change that is taken back moves when the state after it is compiled: until then it is the change's.

@@ -487,19 +487,6 @@ enum ProxyState: String {
     case draining = "DRAINING"
 }
 
-/// A timer that is not a connection.
-final class LoopTimer: Timed {
-    private let action: (Instant) -> Void
-
-    init(_ action: @escaping (Instant) -> Void) {
-        self.action = action
-    }
-
-    override func deadlineReached(now: Instant) {
-        action(now)
-    }
-}
-
 /// Starts a thread. Nonisolated on purpose: a closure made on the main actor would trap on another thread.
 nonisolated func startThread(name: String, _ body: @escaping @Sendable () -> Void) -> pthread_t {
     final class Start {
