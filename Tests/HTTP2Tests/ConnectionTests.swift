@@ -74,6 +74,25 @@ import Testing
         #expect(client.failure == nil)
     }
 
+    @Test("requests that were not written when SETTINGS allow fewer are named, newest only, and are never written once they are reset")
+    func heldBack() {
+        let client = Peer(.client)
+        func ask() -> HTTP2Stream? { client.session.request(requestHead(), endStream: true, context: nil) }
+        for _ in 0..<2 { #expect(ask() != nil) }
+        #expect(Frame.parse(client.output()).filter { $0.kind == .headers }.map(\.stream) == [1, 3])
+        for _ in 0..<4 { #expect(ask() != nil) }
+        #expect(client.session.heldBackStreams.isEmpty)
+        client.receive(.settings([(3, 3)]))
+        let heldBack = client.session.heldBackStreams
+        #expect(heldBack.map(\.id) == [7, 9, 11])
+        for stream in heldBack { client.session.reset(stream, .cancel) }
+        #expect(client.session.heldBackStreams.isEmpty)
+        #expect(Frame.parse(client.output()).filter { $0.kind == .headers }.map(\.stream) == [5])
+        for id in [1, 3, 5] as [Int32] { client.receive(.headers(id, [(":status", "200")])) }
+        #expect(Frame.parse(client.output()).allSatisfy { $0.kind != .headers && $0.kind != .reset })
+        #expect(client.session.openStreams == 0 && client.session.canOpenStream && client.failure == nil)
+    }
+
     @Test("a server that sends SETTINGS without a limit has none")
     func noLimit() {
         #expect(Peer.client().session.peerMaxConcurrentStreams == Int(UInt32.max))

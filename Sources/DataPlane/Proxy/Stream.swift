@@ -493,7 +493,7 @@ final class Stream: Timed {
             leaveHost()
             cluster?.stats.upstreamRqRetryKeepAliveRace.increment()
         case .unprocessed:
-            guard holdsBody, refusals < Self.maxRefusals else { return false }
+            guard maySendAgain else { return false }
             refusals += 1
             endAttempt(failure.outcome)
             cluster?.stats.upstreamRqRetryUnprocessed.increment()
@@ -505,6 +505,9 @@ final class Stream: Timed {
         upstream?.flush()
         return true
     }
+
+    /// What an endpoint has not looked at may go to another connection.
+    var maySendAgain: Bool { holdsBody && refusals < Self.maxRefusals }
 
     /// An endpoint that refuses again and again must not keep a request circling.
     private static let maxRefusals = 3

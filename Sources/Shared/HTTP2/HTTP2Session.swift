@@ -150,6 +150,19 @@ internal import HTTP
         return unsafe streams.count < peerMaxConcurrentStreams && nghttp2_session_check_request_allowed(session) != 0
     }
 
+    /// Client: requests that are not written yet and will not be before others end, for SETTINGS that came meanwhile allow fewer streams.
+    ///
+    /// The library keeps them for as long as that takes. Who can send them elsewhere asks for them when SETTINGS have come, and resets them.
+    public var heldBackStreams: [HTTP2Stream] {
+        guard role == .client, !isDead, streams.count > peerMaxConcurrentStreams else { return [] }
+        // The library knows a stream from when it writes its head.
+        var unwritten = streams.filter { unsafe nghttp2_session_find_stream(session, $0.id) == nil }
+        let room = peerMaxConcurrentStreams - (streams.count - unwritten.count)
+        unwritten.removeAll { $0.isClosed }
+        unwritten.sort { $0.id < $1.id }
+        return Array(unwritten.dropFirst(max(0, room)))
+    }
+
     /// Whether `flush` would write anything.
     public var wantsToWrite: Bool {
         guard pending.isEmpty else { return true }

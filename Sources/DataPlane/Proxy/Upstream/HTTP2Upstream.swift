@@ -152,6 +152,8 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
 
     private func settingsArrived() {
         host.lastStreamLimit = session.peerMaxConcurrentStreams
+        // They were asked for before it was known how many the endpoint takes.
+        for wire in session.heldBackStreams { side(wire)?.moveElsewhere() }
         guard !waitingUpgrades.isEmpty else { return }
         let waiting = waitingUpgrades
         waitingUpgrades.removeAll()
@@ -469,6 +471,13 @@ final class HTTP2UpstreamSide: UpstreamSide {
         case .tlsBroken(let error, _): fail(.tlsBroken(error, beforeAnyByte: !sawResponse))
         default: fail(failure)
         }
+    }
+
+    /// The request is not written, and would wait here until others end: another connection takes it.
+    func moveElsewhere() {
+        guard let stream, stream.maySendAgain else { return }
+        reset(.cancel)
+        fail(.unprocessed(.refusedStream))
     }
 
     private func fail(_ failure: UpstreamFailure) {
