@@ -138,6 +138,77 @@ struct PublisherTests {
         #expect(publisher.isSettled)
     }
 
+    @Test("only those whom a change may concern are compiled again")
+    func compilesWhatIsConcerned() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        var changed: [Set<Publisher.Target>] = []
+        publisher.onChange = { changed.append($0) }
+        var mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        publisher.setMesh(mesh)
+        let (front, lonely) = (target("front"), target("lonely"))
+        publisher.retain(front)
+        publisher.retain(lonely)
+        settle(loop, publisher)
+        #expect(publisher.compilations == 2)
+
+        changed = []
+        var cart = try #require(mesh.virtualNodes[Self.cart])
+        cart.serviceDiscovery = .dns(.init(hostname: "other.example"))
+        mesh.insert(.virtualNode(cart))
+        publisher.setMesh(mesh)
+        settle(loop, publisher)
+        #expect(publisher.compilations == 3 && changed == [[front]])
+
+        // Another state comes while the one before is compiled.
+        for name in ["one.example", "two.example"] {
+            cart.serviceDiscovery = .dns(.init(hostname: name))
+            mesh.insert(.virtualNode(cart))
+            publisher.setMesh(mesh)
+        }
+        settle(loop, publisher)
+        let names = publisher.configuration(front)?.snapshot.clusters.map { "\($0.discovery)" } ?? []
+        #expect(names.contains { $0.contains("two.example") } && !names.contains { $0.contains("one.example") })
+
+        mesh.insert(.virtualService(VirtualService(meta: ResourceMeta(name: "nobody", namespace: "shop"))))
+        let before = publisher.compilations
+        publisher.setMesh(mesh)
+        settle(loop, publisher)
+        #expect(publisher.compilations == before)
+    }
+
+    @Test("where a node's proxies listen is what its callers get, also when only that has changed")
+    func movedListener() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        publisher.endpoints = { [unowned publisher] node in
+            let subject = MeshCompiler.Subject(node)!
+            return [.init(address: IPAddress("10.0.0.1")!, ports: publisher.inboundPorts(of: subject) ?? [:], zone: "")]
+        }
+        var mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        publisher.setMesh(mesh)
+        publisher.endpointsChanged(of: [Self.cart], registered: [Self.cart])
+        let front = target("front")
+        publisher.retain(front)
+        publisher.retain(target("cart"))
+        settle(loop, publisher)
+        func ports() -> [Port] {
+            publisher.configuration(front)?.snapshot.loadAssignments.flatMap(\.localities).flatMap(\.endpoints).map(\.port) ?? []
+        }
+        #expect(ports() == [15000])
+
+        let sidecar = """
+            apiVersion: outrigger/v1
+            kind: Sidecar
+            metadata: {name: cart, namespace: shop}
+            spec: {virtualNodeRef: {name: cart}, inbound: [{port: 8080, bind: '0.0.0.0:7000'}]}
+            """
+        for resource in MeshLoader.load(paths: ["-"], standardInput: sidecar).resources.all { mesh.insert(resource) }
+        publisher.setMesh(mesh)
+        settle(loop, publisher)
+        #expect(ports() == [7000])
+    }
+
     @Test("a node that cannot be compiled keeps what it has, and the fault is known")
     func faults() throws {
         let loop = EventLoop()

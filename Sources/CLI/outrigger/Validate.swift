@@ -62,8 +62,9 @@ struct ValidationReport {
             resources.virtualNodes.map { MeshCompiler.Subject.virtualNode($0.key) }
             + resources.virtualGateways.map { MeshCompiler.Subject.virtualGateway($0.key) }
         var errors: Set<CompileError> = []
+        let mesh = MeshIndex(resources)
         for subject in subjects {
-            switch MeshCompiler.compile(resources, for: subject) {
+            switch MeshCompiler.compile(mesh, for: subject).result {
             case .success(let node):
                 for var note in node.warnings(beside: diagnostics) {
                     note.value = nil

@@ -139,13 +139,13 @@ final class Controller {
 
     /// Where a node's proxies listen for each port of the mesh: the same for all, but for the address.
     private func inboundPorts(of subject: MeshCompiler.Subject) -> [Base.Port: Base.Port] {
-        if let known = publisher.compiled(Publisher.Target(subject: subject, hostAddress: nil, edition: .current)) {
-            return known.inboundAddresses.mapValues(\.port)
-        }
-        // No proxy without a host address of its own: nobody else has it compiled.
+        if let known = publisher.inboundPorts(of: subject) { return known }
+        // None of its proxies is here now: nobody else has it compiled.
         if let known = knownPorts[subject] { return known }
         var ports: [Base.Port: Base.Port] = [:]
-        if case .success(let compiled) = MeshCompiler.compile(mesh, for: subject) { ports = compiled.inboundAddresses.mapValues(\.port) }
+        if case .success(let compiled) = MeshCompiler.compile(publisher.mesh, for: subject).result {
+            ports = compiled.inboundAddresses.mapValues(\.port)
+        }
         knownPorts[subject] = ports
         return ports
     }

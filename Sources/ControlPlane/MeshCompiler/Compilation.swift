@@ -5,7 +5,7 @@ import ProxyConfig
 
 /// One run of the compiler: what it reads, and what it has made so far.
 struct Compilation {
-    let resources: MeshResources
+    let resources: MeshView
     let mesh: Mesh
     /// The node or gateway that the snapshot is for.
     let subject: ResourceKey
@@ -21,17 +21,12 @@ struct Compilation {
     private(set) var notes: Set<Note> = []
     private(set) var errors: [CompileError] = []
 
-    init(resources: MeshResources, mesh: Mesh, subject: ResourceKey, options: CompileOptions) {
+    init(resources: MeshView, mesh: Mesh, subject: ResourceKey, options: CompileOptions) {
         self.resources = resources
         self.options = options
         self.mesh = mesh
         self.subject = subject
-        sidecar = resources.sidecars.first { sidecar in
-            switch sidecar.subject {
-            case .virtualNode(let reference): reference.key(.virtualNode, from: sidecar.meta) == subject
-            case .virtualGateway(let reference): reference.key(.virtualGateway, from: sidecar.meta) == subject
-            }
-        }
+        sidecar = resources.sidecar(of: subject)
     }
 
     // MARK: What the steps say
@@ -47,7 +42,7 @@ struct Compilation {
 
     mutating func warn(_ resource: ResourceKey, _ path: FieldPath, _ message: String) {
         let field = path.steps.isEmpty ? "" : " \(path)"
-        let place = resources.places.location(of: path, in: resource)
+        let place = resources.location(of: path, in: resource)
         notes.insert(Note(kind: .warning, path: "\(resource)\(field)", text: message, location: place))
     }
 
@@ -56,7 +51,7 @@ struct Compilation {
     }
 
     mutating func fail(_ resource: ResourceKey, _ path: FieldPath, _ message: String) {
-        let place = resources.places.location(of: path, in: resource)
+        let place = resources.location(of: path, in: resource)
         let error = CompileError(location: place, resource: resource, path: path, message: message)
         if !errors.contains(error) { errors.append(error) }
     }

@@ -160,7 +160,7 @@ extension Compilation {
     private mutating func fixedEndpoints(_ node: VirtualNode, _ mapping: PortMapping) -> [LocalityEndpoints] {
         let otherPorts = Set(node.listeners.compactMap(\.portMapping?.port)).subtracting([mapping.port])
         var zones: [String: [SocketAddress: UInt32]] = [:]
-        for set in resources.endpointSets where set.virtualNode.key(.virtualNode, from: set.meta) == node.key {
+        for set in resources.endpointSets(of: node.key) {
             for (index, endpoint) in set.endpoints.enumerated() {
                 // A port that is another listener's is meant for that one.
                 if let port = endpoint.port, otherPorts.contains(port) { continue }

@@ -39,14 +39,13 @@ extension Compilation {
     /// Those that both selectors of the gateway take, if no other gateway takes them too.
     private mutating func gatewayRoutes(of gateway: VirtualGateway) -> [GatewayRoute] {
         var found: [GatewayRoute] = []
-        for route in resources.gatewayRoutes where gateway.selects(route, resources) {
-            let owners = resources.virtualGateways.filter { $0.selects(route, resources) }
-            guard owners.count == 1 else {
-                let names = owners.map(\.meta.name).joined(separator: ",")
+        for selected in resources.gatewayRoutes(of: gateway.key) {
+            let (route, gateways) = (selected.route, selected.gateways)
+            guard gateways.count == 1 else {
                 warn(
                     route.key,
                     "found multiple matching virtualGateways for gatewayRoute: \(route.meta.name), expecting 1 but found "
-                        + "\(owners.count): \(names); left out"
+                        + "\(gateways.count): \(gateways.joined(separator: ",")); left out"
                 )
                 continue
             }
@@ -224,13 +223,6 @@ private enum HostPattern: Hashable, Comparable {
         case (.exact(let host), .exact(let other)): host == other
         case (.exact, _), (.suffix, .any): false
         }
-    }
-}
-
-extension VirtualGateway {
-    fileprivate func selects(_ route: GatewayRoute, _ resources: MeshResources) -> Bool {
-        guard let namespaceSelector, namespaceSelector.matches(resources.labels(ofNamespace: route.meta.namespace)) else { return false }
-        return gatewayRouteSelector?.matches(route.meta.labels) ?? true
     }
 }
 

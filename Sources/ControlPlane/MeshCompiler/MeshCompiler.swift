@@ -22,6 +22,20 @@ public enum MeshCompiler {
     public static func compile(
         _ resources: MeshResources, for subject: Subject, options: CompileOptions = CompileOptions()
     ) -> Result<CompiledNode, CompileErrors> {
+        compile(MeshIndex(resources), for: subject, options: options).result
+    }
+
+    /// The same for one of several subjects of a mesh.
+    public static func compile(
+        _ mesh: MeshIndex, for subject: Subject, options: CompileOptions = CompileOptions()
+    ) -> CompileOutcome {
+        let view = MeshView(mesh)
+        let result = compile(view, subject, options)
+        return CompileOutcome(result: result, readings: view.readings)
+    }
+
+    private static func compile(_ resources: MeshView, _ subject: Subject, _ options: CompileOptions) -> Result<CompiledNode, CompileErrors>
+    {
         let key = subject.key
         switch subject {
         case .virtualNode:
@@ -34,7 +48,7 @@ public enum MeshCompiler {
     }
 
     private static func compile(
-        _ resources: MeshResources, _ key: ResourceKey, _ namespace: String, _ options: CompileOptions,
+        _ resources: MeshView, _ key: ResourceKey, _ namespace: String, _ options: CompileOptions,
         _ body: (inout Compilation) -> Snapshot
     ) -> Result<CompiledNode, CompileErrors> {
         let mesh: Mesh
@@ -59,6 +73,13 @@ public enum MeshCompiler {
                 snapshot: snapshot, notes: notes.sorted(), endpointSources: compilation.endpointSources,
                 calledNodes: compilation.calledNodes, inboundAddresses: compilation.inboundAddresses))
     }
+}
+
+/// What came of one compilation, and what it depends on.
+public struct CompileOutcome: Sendable {
+    public var result: Result<CompiledNode, CompileErrors>
+    /// All that it looked at in the mesh: as long as changes touch none of it, it stays as it is (`MeshChanges.touch`).
+    public var readings: Set<Reading>
 }
 
 /// What one proxy runs, and what nobody wrote down but is so.
@@ -124,10 +145,14 @@ public struct Note: Hashable, Sendable, Comparable, CustomStringConvertible {
         }
     }
 
-    /// Warnings last, each kind by path.
+    /// Warnings last, each kind by path, text, value and place.
     public static func < (left: Note, right: Note) -> Bool {
         if left.kind != right.kind { return left.kind == .silentDefault }
-        return (left.path, left.text, left.value ?? "") < (right.path, right.text, right.value ?? "")
+        let (first, second) = ((left.path, left.text, left.value ?? ""), (right.path, right.text, right.value ?? ""))
+        guard first == second else { return first < second }
+        // Two resources of one name, in two namespaces: equal input gives an equal order.
+        let (place, other) = (left.location, right.location)
+        return (place?.file ?? "", place?.line ?? 0, place?.column ?? 0) < (other?.file ?? "", other?.line ?? 0, other?.column ?? 0)
     }
 }
 
@@ -164,7 +189,7 @@ public struct CompileErrors: Error, Hashable, Sendable {
         CompileErrors([CompileError(location: nil, resource: key, message: "no such resource in namespace \"\(key.namespace ?? "")\"")])
     }
 
-    static func one(_ resources: MeshResources, _ key: ResourceKey, _ message: String) -> CompileErrors {
-        CompileErrors([CompileError(location: resources.places.location(in: key), resource: key, message: message)])
+    fileprivate static func one(_ resources: MeshView, _ key: ResourceKey, _ message: String) -> CompileErrors {
+        CompileErrors([CompileError(location: resources.location(in: key), resource: key, message: message)])
     }
 }

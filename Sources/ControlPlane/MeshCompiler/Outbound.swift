@@ -80,7 +80,7 @@ extension Compilation {
     private mutating func members(of group: ObjectReference, _ node: VirtualNode, _ field: FieldPath) -> [VirtualService] {
         if group.name == "*" {
             let namespace = group.namespace ?? node.meta.namespace
-            return resources.virtualServices.filter { $0.meta.namespace == namespace }
+            return resources.services(inNamespace: namespace)
         }
         let key = group.key(.backendGroup, from: node.meta)
         guard let found = resources.backendGroups[key] else {

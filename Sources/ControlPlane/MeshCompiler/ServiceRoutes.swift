@@ -33,7 +33,7 @@ extension Compilation {
         let policies = node.listeners.first
         let learnt = policies?.timeout?.protocol ?? policies?.connectionPool?.protocol ?? policies?.healthCheck?.protocol
         var found: [Port: PortProtocol] = [:]
-        for router in resources.virtualRouters {
+        for router in resources.routers(to: node.key) {
             for route in router.routes {
                 for target in route.rule.targets where target.virtualNode.key(.virtualNode, from: router.meta) == node.key {
                     for listener in router.listeners where route.rule.port == nil || route.rule.port == listener.port {
@@ -44,7 +44,7 @@ extension Compilation {
         }
         if let port = policies?.healthCheck?.port { found[port] = learnt ?? .http }
         if found.isEmpty {
-            for set in resources.endpointSets where set.virtualNode.key(.virtualNode, from: set.meta) == node.key {
+            for set in resources.endpointSets(of: node.key) {
                 for port in set.endpoints.compactMap(\.port) { found[port] = learnt ?? .http }
             }
         }
@@ -52,7 +52,7 @@ extension Compilation {
     }
 
     /// The object, if it is one that we have.
-    func find<Value>(_ reference: ResourceReference, _ referrer: ResourceMeta, _ table: ResourceTable<Value>) -> Value? {
+    func find<Value>(_ reference: ResourceReference, _ referrer: ResourceMeta, _ table: MeshView.Table<Value>) -> Value? {
         reference.key(Value.kind, from: referrer).flatMap { table[$0] }
     }
 

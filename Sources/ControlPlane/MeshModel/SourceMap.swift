@@ -18,6 +18,9 @@ public struct SourceMap: Sendable {
         }
     }
 
+    /// Of all fields of a resource; nil where none are known.
+    public func places(in key: ResourceKey) -> [FieldPath: SourceLocation]? { fields[key] }
+
     public mutating func set(_ places: [FieldPath: SourceLocation], for key: ResourceKey) {
         fields[key] = places
     }

@@ -8,7 +8,8 @@ import XDSWire
 
 /// What each proxy shall run: compiles the mesh for those that are there, and lays the registered proxies over it as endpoints.
 ///
-/// Compiling is done in the workshop, for all at once, and again if the mesh changed meanwhile. Endpoints change without it.
+/// Compiling is done in the workshop, for all whom a change may concern at once, and again if the mesh changed meanwhile. Endpoints change
+/// without it.
 final class Publisher {
     /// Which state of the mesh a proxy gets: while a rollout runs, not all get the newest.
     enum Edition: Hashable, Sendable {
@@ -33,6 +34,8 @@ final class Publisher {
 
     private struct Entry {
         var compiled: CompiledNode?
+        /// What was compiled last, and what that looked at; nil: nothing yet.
+        var origin: Origin?
         var faults: [CompileError] = []
         /// Without the registered proxies.
         var base: ResourceSet?
@@ -41,6 +44,12 @@ final class Publisher {
         var views: [ClientNode.Program: ResourceSet] = [:]
         /// How many streams use it.
         var users = 0
+    }
+
+    /// The mesh that a target was compiled from, or could have been: none of what it read is another in this one.
+    private struct Origin: Sendable {
+        var mesh: MeshIndex
+        var readings: Set<Reading>
     }
 
     /// The configuration of a target is another one.
@@ -56,15 +65,19 @@ final class Publisher {
     }
 
     private let compiler: Workshop
-    private var meshes: [Edition: MeshResources] = [.current: MeshResources()]
+    private var meshes: [Edition: MeshIndex] = [.current: MeshIndex(MeshResources())]
     private(set) var registered: Set<MeshModel.ResourceKey> = []
     private var entries: [Target: Entry] = [:]
     /// Who calls a node, as was compiled last.
     private var callers: [MeshModel.ResourceKey: Set<Target>] = [:]
-    /// What must be compiled again.
+    /// What must be compiled again, if the mesh of its edition has changed for it.
     private var dirty: Set<Target> = []
+    /// Of these, what must be compiled whatever has changed.
+    private var stale: Set<Target> = []
     private var isCompiling = false
+    /// How often a target was compiled.
     private(set) var compilations = 0
+    private var targets: [MeshCompiler.Subject: Set<Target>] = [:]
     private var waiting: [() -> Void] = []
 
     init(compiler: Workshop) {
@@ -81,12 +94,16 @@ final class Publisher {
 
     /// Whom proxies with a certificate of ours trust, in PEM. It goes to those whose configuration names it.
     var trustBundle: [UInt8] = [] {
-        didSet { if trustBundle != oldValue { recompile() } }
+        didSet {
+            guard trustBundle != oldValue else { return }
+            stale.formUnion(entries.keys)
+            recompile()
+        }
     }
 
     /// - Parameter revision: of the mesh, for `compiledRevision`.
     func setMesh(_ mesh: MeshResources, _ edition: Edition = .current, revision: Int = 0) {
-        meshes[edition] = mesh
+        meshes[edition] = MeshIndex(mesh)
         if edition == .current { self.revision = revision }
         recompile()
     }
@@ -106,10 +123,11 @@ final class Publisher {
         let moved = nodes.filter { registered.contains($0) != withProxies.contains($0) }
         registered.subtract(nodes)
         registered.formUnion(withProxies)
-        for node in moved { dirty.formUnion(callers[node] ?? []) }
+        for node in moved { stale.formUnion(callers[node] ?? []) }
+        dirty.formUnion(stale)
         var changed: Set<Target> = []
         // What is to be compiled is published then: a cluster without its endpoints helps nobody in between.
-        for target in nodes.reduce(into: Set<Target>(), { $0.formUnion(callers[$1] ?? []) }).subtracting(dirty) where publish(target) {
+        for target in nodes.reduce(into: Set<Target>(), { $0.formUnion(callers[$1] ?? []) }).subtracting(stale) where publish(target) {
             changed.insert(target)
         }
         if !changed.isEmpty { onChange?(changed) }
@@ -124,6 +142,7 @@ final class Publisher {
             return
         }
         entries[target] = Entry(users: 1)
+        targets[target.subject, default: []].insert(target)
         dirty.insert(target)
         compile()
     }
@@ -137,6 +156,8 @@ final class Publisher {
     private func remove(_ target: Target) {
         setCallees(of: target, [])
         entries[target] = nil
+        targets[target.subject]?.remove(target)
+        if targets[target.subject]?.isEmpty == true { targets[target.subject] = nil }
     }
 
     private func setCallees(of target: Target, _ callees: Set<MeshModel.ResourceKey>) {
@@ -151,6 +172,15 @@ final class Publisher {
     func configuration(_ target: Target) -> Configuration? { entries[target]?.configuration }
 
     func compiled(_ target: Target) -> CompiledNode? { entries[target]?.compiled }
+
+    /// The mesh that is wanted now.
+    var mesh: MeshIndex { meshes[.current]! }
+
+    /// Where a node's proxies listen for each port of the mesh: the same for all, but for the address. Nil: nobody has it compiled.
+    func inboundPorts(of subject: MeshCompiler.Subject) -> [Port: Port]? {
+        let compiled = (targets[subject] ?? []).sorted { $0.edition == .current && $1.edition != .current }.lazy.compactMap(self.compiled)
+        return compiled.first?.inboundAddresses.mapValues(\.port)
+    }
 
     /// Of the configuration without the registered proxies.
     func baseVersion(_ target: Target) -> String? { entries[target]?.base?.version }
@@ -179,61 +209,131 @@ final class Publisher {
     private func compile() {
         guard !isCompiling else { return }
         dirty = dirty.filter { entries[$0] != nil }
+        stale.formIntersection(dirty)
         guard !dirty.isEmpty else { return settled() }
         let (meshes, registered, trustBundle) = (meshes, registered, trustBundle)
         // What was before a rollout that goes on after a restart is read from the log first: nobody gets anything else meanwhile.
         let targets = dirty.filter { meshes[$0.edition] != nil }
         guard !targets.isEmpty else { return }
         isCompiling = true
-        dirty.subtract(targets)
-        compilations += 1
         // What it was is compared, and what it has become is encoded, beside the loop.
-        let work = targets.map { ($0, entries[$0]?.compiled) }
+        let work = targets.map { target -> Work in
+            let isStale = stale.contains(target)
+            return Work(
+                target: target, mesh: meshes[target.edition]!, before: entries[target]?.compiled, origin: entries[target]?.origin,
+                isStale: isStale)
+        }
+        dirty.subtract(targets)
+        stale.subtract(targets)
         compiler.run {
-            work.map { target, before -> (Target, Outcome) in
-                let mesh = meshes[target.edition]!
-                let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
-                switch MeshCompiler.compile(mesh, for: target.subject, options: options).map({ $0.trusting(trustBundle) }) {
-                case .success(let compiled) where compiled == before: return (target, .same)
-                case .success(let compiled): return (target, .compiled(compiled, ResourceSet(compiled.snapshot)))
-                case .failure(let failure): return (target, .failed(failure.errors))
+            var changes: [ObjectIdentifier: [ObjectIdentifier: MeshChanges]] = [:]
+            return work.map { work in
+                if let origin = work.origin, !work.isStale {
+                    let (from, to) = (ObjectIdentifier(origin.mesh), ObjectIdentifier(work.mesh))
+                    let known = changes[from]?[to] ?? MeshChanges(from: origin.mesh, to: work.mesh)
+                    changes[from, default: [:]][to] = known
+                    if !known.touch(origin.readings) {
+                        return Compiled(
+                            target: work.target, origin: Origin(mesh: work.mesh, readings: origin.readings), outcome: .untouched)
+                    }
                 }
+                return Self.compile(work, registered, trustBundle)
             }
-        } then: { [weak self] (results: [(Target, Outcome)]) in
+        } then: { [weak self] (results: [Compiled]) in
             self?.compiled(results, registered)
         }
     }
 
+    private struct Work: Sendable {
+        var target: Target
+        var mesh: MeshIndex
+        var before: CompiledNode?
+        var origin: Origin?
+        /// To be compiled whatever the mesh was.
+        var isStale: Bool
+    }
+
+    private struct Compiled: Sendable {
+        var target: Target
+        var origin: Origin
+        var outcome: Outcome
+    }
+
     private enum Outcome: Sendable {
+        /// Nothing that it looked at is another.
+        case untouched
         case same
         case compiled(CompiledNode, ResourceSet)
         case failed([CompileError])
     }
 
+    /// For people: what a target would get now, with its endpoints. Compiled anew, beside the loop.
+    func compile(_ target: Target, then: @escaping (Result<CompiledNode, CompileErrors>) -> Void) {
+        let mesh = meshes[target.edition] ?? mesh
+        let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
+        compiler.run { [trustBundle] in
+            MeshCompiler.compile(mesh, for: target.subject, options: options).result.map { $0.trusting(trustBundle) }
+        } then: { [weak self] result in
+            guard let self else { return }
+            then(
+                result.map { node in
+                    var node = node
+                    let endpoints = assignments(of: node)
+                    node.snapshot.loadAssignments = node.snapshot.loadAssignments.map { endpoints[$0.clusterName] ?? $0 }
+                    return node
+                })
+        }
+    }
+
+    private static func compile(_ work: Work, _ registered: Set<MeshModel.ResourceKey>, _ trustBundle: [UInt8]) -> Compiled {
+        let options = CompileOptions(hostAddress: work.target.hostAddress, registeredNodes: registered)
+        let found = MeshCompiler.compile(work.mesh, for: work.target.subject, options: options)
+        let outcome: Outcome =
+            switch found.result.map({ $0.trusting(trustBundle) }) {
+            case .success(let compiled) where compiled == work.before: .same
+            case .success(let compiled): .compiled(compiled, ResourceSet(compiled.snapshot))
+            case .failure(let failure): .failed(failure.errors)
+            }
+        return Compiled(target: work.target, origin: Origin(mesh: work.mesh, readings: found.readings), outcome: outcome)
+    }
+
     /// - Parameter then: the nodes that had registered proxies when this was begun.
-    private func compiled(_ results: [(Target, Outcome)], _ then: Set<MeshModel.ResourceKey>) {
+    private func compiled(_ results: [Compiled], _ then: Set<MeshModel.ResourceKey>) {
         isCompiling = false
         let moved = registered.symmetricDifference(then)
-        var changed: Set<Target> = []
-        for (target, outcome) in results {
-            guard entries[target] != nil else { continue }
-            switch outcome {
+        var bases: [Target: ResourceSet?] = [:]
+        for result in results where entries[result.target] != nil {
+            let target = result.target
+            entries[target]!.origin = result.origin
+            switch result.outcome {
+            case .untouched: continue
             case .same:
                 entries[target]!.faults = []
-                if publish(target) { changed.insert(target) }
+                bases.updateValue(nil, forKey: target)
             case .compiled(let compiled, let base):
                 setCallees(of: target, compiled.calledNodes)
+                let ports = entries[target]!.compiled?.inboundAddresses
                 entries[target]!.faults = []
                 entries[target]!.compiled = compiled
-                if publish(target, newBase: base) { changed.insert(target) }
+                bases.updateValue(base, forKey: target)
+                // Its proxies listen elsewhere now.
+                guard ports != compiled.inboundAddresses else { break }
+                for caller in callers[target.subject.key] ?? [] where !bases.keys.contains(caller) {
+                    bases.updateValue(nil, forKey: caller)
+                }
             case .failed(let errors):
                 // What it has stays good; a node that was deleted keeps its last configuration until its proxy goes.
                 entries[target]!.faults = errors
-                if publish(target) { changed.insert(target) }
-                if !moved.isEmpty { dirty.insert(target) }
+                bases.updateValue(nil, forKey: target)
+                if !moved.isEmpty { stale.insert(target) }
             }
-            if entries[target]!.compiled?.calledNodes.isDisjoint(with: moved) == false { dirty.insert(target) }
+            compilations += 1
+            if entries[target]!.compiled?.calledNodes.isDisjoint(with: moved) == false { stale.insert(target) }
         }
+        dirty.formUnion(stale)
+        // When all are as they are now: where a node's proxies listen decides what its callers get.
+        var changed: Set<Target> = []
+        for (target, base) in bases where publish(target, newBase: base) { changed.insert(target) }
         if !changed.isEmpty { onChange?(changed) }
         compile()
     }
