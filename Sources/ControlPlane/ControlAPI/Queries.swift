@@ -243,14 +243,18 @@ public struct RolloutItem: Hashable, Sendable, Codable {
     }
 }
 
-/// `GET /v1/compiled?node=NAME|gateway=NAME`: what a proxy of the node is to run, as YAML for people, its silent defaults as comments.
+/// `GET /v1/compiled?node=NAME|gateway=NAME[&instance=NAME]`: what a proxy of the node is to run, as YAML for people, its silent defaults
+/// as comments.
 public struct CompiledText: Hashable, Sendable, Codable {
     public var version: String
     public var text: String
+    /// The proxy whose it is: the one asked for, else the first that is connected; absent: none is.
+    public var instance: String?
 
-    public init(version: String, text: String) {
+    public init(version: String, text: String, instance: String? = nil) {
         self.version = version
         self.text = text
+        self.instance = instance
     }
 }
 
@@ -258,13 +262,16 @@ public struct CompiledText: Hashable, Sendable, Codable {
 public struct ExplainRequest: Hashable, Sendable, Codable {
     /// `NAME`, `NAME.NAMESPACE` or `NAMESPACE/NAME` of the VirtualNode that calls, or of the VirtualGateway that is called.
     public var from: String
+    /// Which of its proxies; absent: the first that is connected.
+    public var instance: String?
     public var method: String
     /// `http://color.local:8080/x?y=z`
     public var url: String
     public var headers: [HeaderField]
 
-    public init(from: String, method: String, url: String, headers: [HeaderField] = []) {
+    public init(from: String, instance: String? = nil, method: String, url: String, headers: [HeaderField] = []) {
         self.from = from
+        self.instance = instance
         self.method = method
         self.url = url
         self.headers = headers

@@ -24,6 +24,9 @@ struct ExplainCommand: ControlCommand {
     @Option(help: ArgumentHelp("The VirtualNode that calls, or the VirtualGateway that is called.", valueName: "name"))
     var from: String
 
+    @Option(help: ArgumentHelp("Which of its proxies, by --instance; without it the first that is connected.", valueName: "name"))
+    var instance: String?
+
     @Option(
         name: [.customShort("H"), .customLong("header")], help: ArgumentHelp("'name: value', as often as needed.", valueName: "header"))
     var headers: [String] = []
@@ -77,7 +80,7 @@ struct ExplainCommand: ControlCommand {
         let url = words[words.count - 1]
         // A gRPC call is always a POST.
         let method = words.count == 2 ? words[0] : url.lowercased().hasPrefix("grpc://") ? "POST" : "GET"
-        return ExplainRequest(from: from, method: method, url: url, headers: headers)
+        return ExplainRequest(from: from, instance: instance, method: method, url: url, headers: headers)
     }
 
     private func fields() throws -> [HeaderField] {

@@ -268,14 +268,15 @@ final class APIServer {
         guard let name = request["node"] ?? request["gateway"] else {
             return request.refuse(.badQuery("node", expected: "the name of a VirtualNode or VirtualGateway", found: ""))
         }
-        MeshQueries(controller).compile(name) { result in
-            request.answer(result.map { CompiledText(version: $0.version, text: $0.node.yaml(version: $0.version)) })
+        MeshQueries(controller).compile(name, instance: request["instance"]) { result in
+            request.answer(
+                result.map { CompiledText(version: $0.version, text: $0.node.yaml(version: $0.version), instance: $0.instance) })
         }
     }
 
     private func explain(_ request: APIRequest) {
         request.read(ExplainRequest.self) { [self] body in
-            MeshQueries(controller).compile(body.from) { result in
+            MeshQueries(controller).compile(body.from, instance: body.instance) { result in
                 request.answer(result.flatMap { MeshQueries.explain(body, $0.node) })
             }
         }

@@ -170,27 +170,35 @@ struct MeshQueries {
     struct Compiled: Sendable {
         var node: CompiledNode
         var version: String
+        /// Whose it is; nil: no proxy's.
+        var instance: String?
     }
 
-    /// Compiles a node as its proxies have it, in the workshop.
-    func compile(_ name: String, then: @escaping (Result<Compiled, Problem>) -> Void) {
-        let mesh = controller.mesh
+    /// Compiles a node as one of its proxies has it, with that proxy's own addresses.
+    ///
+    /// - Parameter instance: nil: the first that is connected; as one without an address of its own if there is none.
+    func compile(_ name: String, instance: String?, then: @escaping (Result<Compiled, Problem>) -> Void) {
         let subject: MeshCompiler.Subject
         do throws(ExplainError) {
-            subject = try Explainer.subject(named: name, in: mesh)
+            subject = try Explainer.subject(named: name, in: controller.mesh)
         } catch {
             return then(.failure(.notFound("\(error)")))
         }
-        let publisher = controller.publisher
-        let options = CompileOptions(registeredNodes: publisher.registered)
-        controller.workshop.run {
-            MeshCompiler.compile(mesh, for: subject, options: options)
-        } then: { result in
+        let connected = controller.fleet.instances.keys.filter { key in
+            key.node == subject.objectKey && controller.ads.target(of: key) != nil
+        }.sorted()
+        let key = connected.first { instance == nil || $0.instance == instance }
+        if let instance, key == nil {
+            let known = connected.map(\.instance).joined(separator: ", ")
+            let others = known.isEmpty ? "none is" : "these are: \(known)"
+            return then(.failure(.notFound("No proxy \"\(instance)\" of \(subject.key.qualified) is connected; \(others).")))
+        }
+        let target =
+            key.flatMap { controller.ads.target(of: $0) } ?? Publisher.Target(subject: subject, hostAddress: nil, edition: .current)
+        controller.publisher.compile(target) { result in
             switch result {
-            case .success(var node):
-                let endpoints = publisher.assignments(of: node)
-                node.snapshot.loadAssignments = node.snapshot.loadAssignments.map { endpoints[$0.clusterName] ?? $0 }
-                then(.success(Compiled(node: node, version: SnapshotFile.version(of: node.snapshot))))
+            case .success(let node):
+                then(.success(Compiled(node: node, version: SnapshotFile.version(of: node.snapshot), instance: key?.instance)))
             case .failure(let failure):
                 let messages = failure.errors.map { DiagnosticMessage(severity: "error", resource: "\($0.resource)", message: "\($0)") }
                 let title = "There is no configuration for \(subject.key)"

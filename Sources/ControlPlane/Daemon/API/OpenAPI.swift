@@ -33,7 +33,8 @@ enum OpenAPI {
             method: "get", path: "/v1/services", summary: "Rates and latencies of services", role: "read", query: ["window"],
             answer: "[ServiceItem]"),
         Operation(
-            method: "get", path: "/v1/compiled", summary: "What a node's proxy is to run", role: "read", query: ["node", "gateway"],
+            method: "get", path: "/v1/compiled", summary: "What a node's proxy is to run", role: "read",
+            query: ["node", "gateway", "instance"],
             answer: "CompiledText"),
         Operation(
             method: "post", path: "/v1/explain", summary: "Which way a request would take", role: "read", body: "ExplainRequest",
