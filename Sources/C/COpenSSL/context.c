@@ -31,7 +31,7 @@ void put_reason(char *reason, size_t size) {
 
 SSL_CTX *copenssl_context_new(int is_server) {
     ERR_clear_error();
-    SSL_CTX *context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
+    SSL_CTX *context = SSL_CTX_new_ex(lean, NULL, is_server ? TLS_server_method() : TLS_client_method());
     struct policy *policy = calloc(1, sizeof *policy);
     if (!context || !policy) goto failed;
     pthread_mutex_init(&policy->lock, NULL);
@@ -85,12 +85,19 @@ static int certificate_problem(void) {
                                                                                             : COPENSSL_BAD_CERTIFICATE;
 }
 
+static X509 *next_certificate(BIO *bio) {
+    X509 *certificate = X509_new_ex(lean, NULL);
+    if (certificate && PEM_read_bio_X509(bio, &certificate, NULL, NULL)) return certificate;
+    X509_free(certificate);
+    return NULL;
+}
+
 // The leaf, then the rest of the chain.
 static int use_chain(SSL_CTX *context, BIO *bio, X509 **leaf) {
-    *leaf = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    *leaf = next_certificate(bio);
     if (!*leaf) return certificate_problem();
     if (SSL_CTX_use_certificate(context, *leaf) != 1) return COPENSSL_WEAK_CERTIFICATE;
-    for (X509 *next; (next = PEM_read_bio_X509(bio, NULL, NULL, NULL));) {
+    for (X509 *next; (next = next_certificate(bio));) {
         if (SSL_CTX_add0_chain_cert(context, next) != 1) {
             X509_free(next);
             return COPENSSL_WEAK_CERTIFICATE;

@@ -38,6 +38,9 @@ struct copenssl_trust {
     int has_lists;
 };
 
+// The library context of certificates and connections.
+extern OSSL_LIB_CTX *lean;
+
 // OpenSSL's words for the newest error of this thread; forgets all of them.
 void put_reason(char *reason, size_t size);
 // Instead of asking at the terminal.

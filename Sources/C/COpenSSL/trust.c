@@ -39,7 +39,7 @@ int copenssl_trust_new(const void *bundle, size_t count, struct copenssl_trust *
     BIO *bio = BIO_new_mem_buf(bundle, (int)count);
     int problem = COPENSSL_NO_MEMORY;
     if (trust && bio && (trust->store = X509_STORE_new()) && (trust->certificates = sk_X509_new_null())) {
-        STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(bio, NULL, no_password, &was_asked);
+        STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio_ex(bio, NULL, no_password, &was_asked, lean, NULL);
         problem = found ? fill(trust, found) : COPENSSL_BAD_CERTIFICATE;
         sk_X509_INFO_pop_free(found, X509_INFO_free);
     }
