@@ -24,6 +24,9 @@ public enum AttemptOutcome: Hashable, Sendable {
     case goawayUnprocessed
     /// Refused here, by a limit of ours: the endpoint never saw it.
     case overloadLocal
+    /// Refused by the next hop because it is overloaded or its breaker is open, in its own words (`x-outrigger-overloaded`,
+    /// `x-envoy-overloaded`): it says nothing about the endpoint that it did not ask, and repeating it would feed the overload.
+    case overloadRemote
     /// The caller went away before the answer. `slow` when it had waited as long as a slow call takes: it gave up on the endpoint.
     case clientCancel(slow: Bool)
 
@@ -62,10 +65,15 @@ extension AttemptOutcome {
         case .http5xx, .gateway: .counts
         case .grpcError(let code): grpcErrors.contains(code) ? .counts : .resets
         case .connectFailure, .connectTimeout, .timeout, .resetRemote, .resetLocal: .counts
-        case .goawayUnprocessed, .overloadLocal: .neutral
+        case .goawayUnprocessed, .overloadLocal, .overloadRemote: .neutral
         case .clientCancel(let slow): slow ? .counts : .neutral
         }
     }
+}
+
+extension AttemptOutcome {
+    /// RESOURCE_EXHAUSTED: counts in rates and fails a probe, but makes no run, for a limit that was met says nothing about the next call.
+    var isOverload: Bool { self == .grpcError(code: 8) }
 }
 
 /// The gRPC codes that are an endpoint's fault.

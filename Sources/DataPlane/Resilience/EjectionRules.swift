@@ -1,26 +1,125 @@
 public import Base
 public import ProxyConfig
 
+/// What outlier detection does in one cluster when more than App Mesh's fields are asked for: a breaker for each endpoint, and what
+/// keeps all of them together from doing harm.
+public struct EndpointPolicy: Hashable, Sendable {
+    /// Endpoints that fail more often than their siblings, by the standard deviation over them, looked at in each sweep.
+    public struct SuccessRate: Hashable, Sendable {
+        /// Ejected is who lies this many thousandths of a standard deviation below the mean. k equally bad endpoints of n are ejected
+        /// if and only if (n - k) / k is more than the square of it: with 1900, fewer than 21.7 percent of them.
+        public var deviationThousandths: UInt32
+        /// So many endpoints must have had `minimumCalls`.
+        public var minimumHosts: UInt32
+        /// In the interval before the sweep.
+        public var minimumCalls: UInt32
+        /// Percentage points below the mean, at least: the standard deviation alone finds an outlier among the healthiest.
+        public var minimumDeviationPercent: UInt32
+        public var minimumFailures: UInt32
+
+        public init(
+            deviationThousandths: UInt32 = 1900, minimumHosts: UInt32 = 5, minimumCalls: UInt32 = 100, minimumDeviationPercent: UInt32 = 5,
+            minimumFailures: UInt32 = 5
+        ) {
+            self.deviationThousandths = deviationThousandths
+            self.minimumHosts = minimumHosts
+            self.minimumCalls = minimumCalls
+            self.minimumDeviationPercent = minimumDeviationPercent
+            self.minimumFailures = minimumFailures
+        }
+    }
+
+    /// Endpoints of whose calls this share failed, looked at in each sweep.
+    public struct FailurePercentage: Hashable, Sendable {
+        /// Or more.
+        public var percent: UInt32
+        public var minimumHosts: UInt32
+        public var minimumCalls: UInt32
+        public var minimumFailures: UInt32
+
+        public init(percent: UInt32 = 85, minimumHosts: UInt32 = 5, minimumCalls: UInt32 = 50, minimumFailures: UInt32 = 5) {
+            self.percent = percent
+            self.minimumHosts = minimumHosts
+            self.minimumCalls = minimumCalls
+            self.minimumFailures = minimumFailures
+        }
+    }
+
+    public var breaker: BreakerPolicy
+    /// Between sweeps.
+    public var interval: Duration
+    /// As App Mesh's: 0 = detect only, else at least one.
+    public var maxEjectionPercent: UInt32
+    /// How many percentage points worse than the median of its siblings an endpoint must be: what all have in common is not the
+    /// endpoint's fault, and to eject some would burden the others. 0 = not asked.
+    public var minimumDeviationPercent: UInt32
+    public var successRate: SuccessRate?
+    public var failurePercentage: FailurePercentage?
+
+    public init(
+        breaker: BreakerPolicy, interval: Duration = .seconds(10), maxEjectionPercent: UInt32 = 50, minimumDeviationPercent: UInt32 = 30,
+        successRate: SuccessRate? = nil, failurePercentage: FailurePercentage? = nil
+    ) {
+        self.breaker = breaker
+        self.interval = interval
+        self.maxEjectionPercent = maxEjectionPercent
+        self.minimumDeviationPercent = minimumDeviationPercent
+        self.successRate = successRate
+        self.failurePercentage = failurePercentage
+    }
+}
+
 /// The arithmetic of outlier detection: how many endpoints may be ejected, and for how long.
 public struct EjectionRules: Hashable, Sendable {
-    /// Consecutive errors that eject; at least 1.
-    public let threshold: UInt32
+    /// Consecutive errors that eject; at least 1; nil = they do not.
+    public let threshold: UInt32?
     public let interval: Nanoseconds
-    let base: Nanoseconds
-    let longest: Nanoseconds
+    let openTime: OpenTime
     let maxEjectionPercent: UInt32
     let enforcingPercent: UInt32
+    let isObserving: Bool
+    let state: BreakerState.Rule
+    let probe: BreakerPolicy.Probe.Calls?
+    let trip: TripRule?
+    let minimumDeviationPercent: UInt32
+    let successRate: EndpointPolicy.SuccessRate?
+    let failurePercentage: EndpointPolicy.FailurePercentage?
 
     /// A sweep more often than this costs more than it tells.
     static let shortestInterval = Nanoseconds.milliseconds(1)
 
-    public init(_ configuration: OutlierDetection) {
+    /// App Mesh's fields: the machine that opens after a run, has no probes and no ramp.
+    public init(_ configuration: OutlierDetection, jitterPercent: UInt32 = 10) {
         threshold = max(configuration.consecutive5xx, 1)
         interval = max(Nanoseconds(configuration.interval), Self.shortestInterval)
-        base = max(Nanoseconds(configuration.baseEjectionTime), Nanoseconds(count: 1))
-        longest = max(Nanoseconds(configuration.maxEjectionTime), base)
+        openTime = OpenTime(
+            BreakerPolicy.Open(
+                base: configuration.baseEjectionTime, longest: configuration.maxEjectionTime, backoff: .linear,
+                jitterPercent: jitterPercent))
         maxEjectionPercent = configuration.maxEjectionPercent
         enforcingPercent = configuration.enforcingPercent
+        isObserving = false
+        state = BreakerState.Rule()
+        probe = nil
+        trip = nil
+        minimumDeviationPercent = 0
+        successRate = nil
+        failurePercentage = nil
+    }
+
+    public init(_ policy: EndpointPolicy) {
+        threshold = policy.breaker.trip.consecutiveErrors.map { max($0, 1) }
+        interval = max(Nanoseconds(policy.interval), Self.shortestInterval)
+        openTime = OpenTime(policy.breaker.open)
+        maxEjectionPercent = policy.maxEjectionPercent
+        enforcingPercent = 100
+        isObserving = policy.breaker.mode == .observe
+        state = BreakerState.Rule(policy.breaker)
+        if case .calls(let calls) = policy.breaker.probe { probe = calls } else { probe = nil }
+        trip = TripRule(policy.breaker.trip)
+        minimumDeviationPercent = policy.minimumDeviationPercent
+        successRate = policy.successRate
+        failurePercentage = policy.failurePercentage
     }
 
     /// How many of `total` endpoints may be ejected at once: the whole part of the percentage, but at least one; none at 0 percent.
@@ -29,19 +128,13 @@ public struct EjectionRules: Hashable, Sendable {
         return max(1, UInt32(clamping: UInt64(total) * UInt64(min(maxEjectionPercent, 100)) / 100))
     }
 
-    /// The multiplier stops where one more would not lengthen the ejection, so that recovery is not longer than it must be.
-    var highestMultiplier: UInt32 {
-        let (whole, rest) = longest.count.quotientAndRemainder(dividingBy: base.count)
-        return UInt32(clamping: rest > 0 ? whole + 1 : whole)
-    }
+    var highestMultiplier: UInt32 { openTime.highestMultiplier }
 
-    func nextMultiplier(after multiplier: UInt32) -> UInt32 {
-        multiplier < highestMultiplier ? multiplier + 1 : highestMultiplier
-    }
+    func nextMultiplier(after multiplier: UInt32) -> UInt32 { openTime.nextMultiplier(after: multiplier) }
 
     /// Without jitter.
-    func ejectionTime(multiplier: UInt32) -> Nanoseconds {
-        let (product, overflow) = base.count.multipliedReportingOverflow(by: Int64(multiplier))
-        return overflow ? longest : min(Nanoseconds(count: product), longest)
-    }
+    func ejectionTime(multiplier: UInt32) -> Nanoseconds { openTime.time(multiplier: multiplier) }
+
+    /// Whether each sweep compares the endpoints' rates.
+    var comparesRates: Bool { successRate != nil || failurePercentage != nil }
 }

@@ -3,12 +3,12 @@ import Synchronization
 
 /// What all workers of the process know together about one endpoint address of one cluster. Atomics only.
 ///
-/// Who writes what: workers turn `breaker` from closed to open and write `history`; everything else that moves `breaker` is the
-/// thread that runs sweeps and membership. So a reader never waits, and an ejection needs one compare-and-swap.
+/// Who writes what: workers open `breaker`, take it through its probes and write what is counted; the thread that runs sweeps and
+/// membership does everything else. Every move is one compare-and-swap, so a reader never waits.
 public final class HostHealth: Sendable {
     public let address: SocketAddress
 
-    /// `BreakerWord`.
+    /// `BreakerState`.
     let breaker: Atomic<UInt64>
     /// `OutcomeHistory`.
     let history = Atomic<UInt64>(0)
@@ -23,22 +23,32 @@ public final class HostHealth: Sendable {
     /// Ejections refused since that event.
     let refusals = Atomic<UInt32>(0)
 
+    /// Counted only where the policy looks at them.
+    let window = RateWindow()
+    let probes = ProbeGate()
+    /// Calls and failures (32 bits each, calls above) since the last sweep; only where sweeps compare them.
+    let interval = Atomic<UInt64>(0)
+    /// A window that was refused an ejection asks again from this instant on, in nanoseconds.
+    let windowHoldOff = Atomic<Int64>(HostHealth.never)
+
     /// No clock reads this.
     static let never = Int64.min
 
-    init(address: SocketAddress) {
+    init(address: SocketAddress, state: BreakerState = .closed) {
         self.address = address
-        breaker = Atomic(BreakerWord.closed.bits)
+        breaker = Atomic(state.bits)
     }
 
-    /// Whether requests should go elsewhere.
-    public var isEjected: Bool {
-        BreakerWord(bits: breaker.load(ordering: .acquiring)).isOpen
-    }
+    /// Closed, open, half-open, ...: what a balancer must know (`EndpointTable.Standing`).
+    public var state: BreakerState { BreakerState(bits: breaker.load(ordering: .acquiring)) }
 
-    /// When the ejection time is over; nil if not ejected. The endpoint returns at the first sweep from then on.
+    /// Whether requests that are no probes should go elsewhere.
+    public var isEjected: Bool { state.isRefusing }
+
+    /// When the ejection time is over; nil if not ejected. Without probes the endpoint returns at the first sweep from then on.
     public var ejectedUntil: Instant? {
-        BreakerWord(bits: breaker.load(ordering: .acquiring)).openUntil
+        let state = state
+        return state.isRefusing ? state.instant : nil
     }
 
     func forgetRun() {
@@ -51,35 +61,4 @@ public final class HostHealth: Sendable {
             seen = original
         }
     }
-}
-
-/// A breaker's phase and the instant that belongs to it, in one word: two bits of phase below 62 bits of nanoseconds.
-///
-/// The circuit breaker of a later release adds half-open and ramping as phases here; ejection alone goes from closed to open
-/// and back.
-struct BreakerWord: Hashable {
-    private enum Phase: UInt64 {
-        case closed
-        case open
-        /// No longer a member of its cluster: nothing can eject it.
-        case departed
-    }
-
-    let bits: UInt64
-
-    init(bits: UInt64) {
-        self.bits = bits
-    }
-
-    private init(_ phase: Phase, at instant: Instant = Instant(nanoseconds: 0)) {
-        // An instant beyond 62 bits (146 years of uptime) means "never".
-        bits = UInt64(min(max(instant.nanoseconds, 0), .max >> 2)) << 2 | phase.rawValue
-    }
-
-    static let closed = BreakerWord(.closed)
-    static let departed = BreakerWord(.departed)
-    static func open(until: Instant) -> BreakerWord { BreakerWord(.open, at: until) }
-
-    var isOpen: Bool { bits & 3 == Phase.open.rawValue }
-    var openUntil: Instant? { isOpen ? Instant(nanoseconds: Int64(bits >> 2)) : nil }
 }

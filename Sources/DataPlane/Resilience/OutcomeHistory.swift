@@ -60,7 +60,7 @@ extension OutcomeHistory {
             case .resetRemote: self = .resetRemote
             case .resetLocal: self = .resetLocal
             case .clientCancel(slow: true): self = .clientCancelSlow
-            case .goawayUnprocessed, .overloadLocal, .clientCancel(slow: false): return nil
+            case .goawayUnprocessed, .overloadLocal, .overloadRemote, .clientCancel(slow: false): return nil
             }
         }
 

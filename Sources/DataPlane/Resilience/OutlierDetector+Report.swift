@@ -7,18 +7,52 @@ extension OutlierDetector {
         let detected = Atomic<UInt64>(0)
         let enforced = Atomic<UInt64>(0)
         let overflow = Atomic<UInt64>(0)
+        private let successRateDetected = Atomic<UInt64>(0)
+        private let successRateEnforced = Atomic<UInt64>(0)
+        private let percentageDetected = Atomic<UInt64>(0)
+        private let percentageEnforced = Atomic<UInt64>(0)
+
+        /// Beside `detected` and `enforced`, which count all.
+        func count(_ trigger: BreakerReason, isEnforced: Bool) {
+            switch trigger {
+            case .successRate:
+                successRateDetected.add(1, ordering: .relaxed)
+                if isEnforced { successRateEnforced.add(1, ordering: .relaxed) }
+            case .failurePercentage:
+                percentageDetected.add(1, ordering: .relaxed)
+                if isEnforced { percentageEnforced.add(1, ordering: .relaxed) }
+            default: break
+            }
+        }
+
+        var byRate: Statistics.ByRate {
+            Statistics.ByRate(
+                successRateDetected: successRateDetected.load(ordering: .relaxed),
+                successRateEnforced: successRateEnforced.load(ordering: .relaxed),
+                percentageDetected: percentageDetected.load(ordering: .relaxed),
+                percentageEnforced: percentageEnforced.load(ordering: .relaxed))
+        }
     }
 
     /// The counters at one moment, each exact, together not atomic.
     public struct Statistics: Hashable, Sendable {
         /// Ejected now: a gauge.
         public var active: UInt64
-        /// Completed runs of errors of an endpoint that was not ejected.
+        /// Completed runs of errors, and what else would eject, of an endpoint that was not ejected.
         public var detected: UInt64
         /// Those that ejected.
         public var enforced: UInt64
         /// Those that did not because of max_ejection_percent.
         public var overflow: UInt64
+        public var byRate = ByRate()
+
+        /// What sweeps found by comparing rates: part of `detected` and `enforced`.
+        public struct ByRate: Hashable, Sendable {
+            public var successRateDetected: UInt64 = 0
+            public var successRateEnforced: UInt64 = 0
+            public var percentageDetected: UInt64 = 0
+            public var percentageEnforced: UInt64 = 0
+        }
 
         public init(active: UInt64, detected: UInt64, enforced: UInt64, overflow: UInt64) {
             self.active = active
@@ -35,18 +69,19 @@ extension OutlierDetector {
                 ("ejections_active", active),
                 ("ejections_enforced_total", enforced),
                 ("ejections_overflow", overflow),
-                ("ejections_detected_consecutive_5xx", detected),
-                ("ejections_enforced_consecutive_5xx", enforced),
+                // Runs, and the windows and slow calls that only we have.
+                ("ejections_detected_consecutive_5xx", detected - min(detected, byRate.successRateDetected + byRate.percentageDetected)),
+                ("ejections_enforced_consecutive_5xx", enforced - min(enforced, byRate.successRateEnforced + byRate.percentageEnforced)),
                 ("ejections_detected_consecutive_gateway_failure", 0),
                 ("ejections_enforced_consecutive_gateway_failure", 0),
-                ("ejections_detected_success_rate", 0),
-                ("ejections_enforced_success_rate", 0),
+                ("ejections_detected_success_rate", byRate.successRateDetected),
+                ("ejections_enforced_success_rate", byRate.successRateEnforced),
                 ("ejections_detected_consecutive_local_origin_failure", 0),
                 ("ejections_enforced_consecutive_local_origin_failure", 0),
                 ("ejections_detected_local_origin_success_rate", 0),
                 ("ejections_enforced_local_origin_success_rate", 0),
-                ("ejections_detected_failure_percentage", 0),
-                ("ejections_enforced_failure_percentage", 0),
+                ("ejections_detected_failure_percentage", byRate.percentageDetected),
+                ("ejections_enforced_failure_percentage", byRate.percentageEnforced),
                 ("ejections_detected_local_origin_failure_percentage", 0),
                 ("ejections_enforced_local_origin_failure_percentage", 0),
                 ("ejections_total", gated),
@@ -56,9 +91,11 @@ extension OutlierDetector {
     }
 
     public var statistics: Statistics {
-        Statistics(
+        var statistics = Statistics(
             active: UInt64(slots.taken), detected: counters.detected.load(ordering: .relaxed),
             enforced: counters.enforced.load(ordering: .relaxed), overflow: counters.overflow.load(ordering: .relaxed))
+        statistics.byRate = counters.byRate
+        return statistics
     }
 
     /// Priorities in which health is ignored now, because too few endpoints are available.
@@ -69,6 +106,7 @@ extension OutlierDetector {
     /// One endpoint for the admin page.
     public struct HostReport: Hashable, Sendable {
         public var address: SocketAddress
+        public var state: BreakerState
         /// Nil unless ejected.
         public var ejectedUntil: Instant?
         /// The current run of errors.
@@ -88,7 +126,7 @@ extension OutlierDetector {
             let history = OutcomeHistory(word: host.history.load(ordering: .relaxed))
             let lastAction = host.lastAction.load(ordering: .relaxed)
             return HostReport(
-                address: host.address, ejectedUntil: host.ejectedUntil, consecutiveErrors: history.run,
+                address: host.address, state: host.state, ejectedUntil: host.ejectedUntil, consecutiveErrors: history.run,
                 ejections: host.ejections.load(ordering: .relaxed), multiplier: host.multiplier.load(ordering: .relaxed),
                 lastAction: lastAction == HostHealth.never ? nil : Instant(nanoseconds: lastAction),
                 lastOutcomes: history.outcomes.map(\.name))

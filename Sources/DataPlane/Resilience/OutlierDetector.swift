@@ -2,26 +2,27 @@ public import Base
 public import ProxyConfig
 import Synchronization
 
-/// Decides for one cluster which endpoints are left alone for a while (docs/outlier-detection.md).
+/// Decides for one cluster which endpoints are left alone for a while (docs/outlier-detection.md, docs/resilience.md).
 ///
-/// Workers call `record` once per attempt; the worker that sees the N-th error in a row ejects at once. One thread calls `sweep`,
-/// `setHosts` and `update`: it alone brings endpoints back. Workers learn of changes by comparing `epoch`.
+/// Each endpoint has a breaker (`BreakerState`). Workers call `record` once per attempt; the worker that sees the last error it takes
+/// ejects at once, and the one that sees the last probe lets the endpoint in again. One thread calls `sweep`, `setHosts` and `update`:
+/// without probes it alone brings endpoints back. Workers learn of changes by comparing `epoch`.
 public final class OutlierDetector: Sendable {
     public let cluster: String
     let events: OutlierEventLog
     let grpcErrors: GRPCErrorSet
     private let jitterPercent: UInt32
     private let seed: UInt64
-    private let rejoinGrace: Nanoseconds
+    let rejoinGrace: Nanoseconds
 
-    /// Errors in a row that eject; 0 while detection is off.
-    private let threshold = Atomic<UInt32>(0)
+    private let hot = HotRules()
     let slots = EjectionSlots()
     let changes = Atomic<UInt64>(0)
     private let draws = Atomic<UInt64>(0)
     let counters = Counters()
 
-    /// Held by an ejection from its decision to its event, so that a new configuration sees whole ejections only.
+    /// Held by an ejection from its decision to its event, so that a new configuration sees whole ejections only. Taken inside of
+    /// `members`, never around it.
     let rules = Mutex<EjectionRules?>(nil)
     let members = Mutex(Members())
     let panics = Mutex<[UInt32: PanicState]>([:])
@@ -31,7 +32,8 @@ public final class OutlierDetector: Sendable {
 
     /// - Parameters:
     ///   - configuration: nil = no endpoint is ever ejected.
-    ///   - jitterPercent: an ejection is longer by up to this share of itself, so that callers do not come back in step.
+    ///   - jitterPercent: an ejection is longer by up to this share of itself, so that callers do not come back in step. An
+    ///     `EndpointPolicy` brings its own.
     ///   - seed: of the dice for jitter and enforcement.
     public init(
         cluster: String, configuration: OutlierDetection?, events: OutlierEventLog, now: Instant, seed: UInt64,
@@ -46,21 +48,49 @@ public final class OutlierDetector: Sendable {
         update(configuration: configuration, now: now)
     }
 
-    /// Changes whenever an endpoint is ejected, returns, joins or leaves. While it is the same, what a worker knows is current.
+    /// Changes whenever an endpoint's breaker moves, or an endpoint joins or leaves. While it is the same, what a worker knows is current.
     public var epoch: UInt64 { changes.load(ordering: .acquiring) }
+
+    /// Takes a new configuration. Endpoints that are ejected stay so for the time that the new one gives them; without one they return.
+    public func update(configuration: OutlierDetection?, now: Instant) {
+        use(configuration.map { EjectionRules($0, jitterPercent: jitterPercent) }, now: now)
+    }
+
+    /// The same with all that a breaker for each endpoint can do.
+    public func update(policy: EndpointPolicy, now: Instant) {
+        use(EjectionRules(policy), now: now)
+    }
 
     /// Records how an attempt ended. Called once per attempt, by any worker.
     ///
-    /// Allocates nothing, takes no lock and, for one success after many, writes nothing; only the attempt that completes a run of
-    /// errors does more.
-    public func record(_ outcome: AttemptOutcome, on host: HostHealth, now: Instant) {
-        if case .ok = outcome, host.history.load(ordering: .relaxed) == OutcomeHistory.quiet.word { return }
-        let threshold = threshold.load(ordering: .relaxed)
-        guard threshold > 0, let entry = OutcomeHistory.Outcome(outcome) else { return }
+    /// Allocates nothing, takes no lock and, for one success after many where only runs count, writes nothing; only the attempt that
+    /// completes a run or a rate does more.
+    ///
+    /// - Parameters:
+    ///   - elapsed: from the attempt's start to its end; only slow-call rates look at it.
+    ///   - ticket: what `probe` gave for this attempt.
+    public func record(
+        _ outcome: AttemptOutcome, on host: HostHealth, elapsed: Nanoseconds = .zero, ticket: ProbeTicket = .none, now: Instant
+    ) {
+        let hot = hot.load()
+        if case .ok = outcome, hot.countsRunsOnly, host.history.load(ordering: .relaxed) == OutcomeHistory.quiet.word, !ticket.isProbe {
+            return
+        }
+        if ticket.isProbe { return finishProbe(ticket, outcome, on: host, now: now) }
+        guard hot.isOn, let entry = OutcomeHistory.Outcome(outcome) else { return }
         // An ejected endpoint gets requests only in panic; they change nothing about its return.
-        guard host.breaker.load(ordering: .relaxed) == BreakerWord.closed.bits else { return }
+        let state = host.breaker.load(ordering: .relaxed)
+        guard state == BreakerState.closed.bits || BreakerState(bits: state).isCounting else { return }
 
         let isError = outcome.verdict(grpcErrors: grpcErrors) == .counts
+        countRun(entry, isError: isError, threshold: hot.threshold, on: host, now: now)
+        guard !hot.countsRunsOnly else { return }
+        let isFailure = isError || outcome.isOverload
+        if hot.comparesRates { host.interval.add(1 << 32 | (isFailure ? 1 : 0), ordering: .relaxed) }
+        if hot.looksAtWindows { countRate(isFailure: isFailure, elapsed: elapsed, entry, on: host, now: now) }
+    }
+
+    private func countRun(_ entry: OutcomeHistory.Outcome, isError: Bool, threshold: UInt32, on host: HostHealth, now: Instant) {
         var seen = host.history.load(ordering: .relaxed)
         while true {
             let old = OutcomeHistory(word: seen)
@@ -72,66 +102,123 @@ public final class OutlierDetector: Sendable {
             if new == old { return }
             let (exchanged, original) = host.history.compareExchange(expected: seen, desired: new.word, ordering: .relaxed)
             if exchanged {
-                if isComplete { decide(on: host, history: new, now: now) }
+                if isComplete { decide(on: host, .consecutiveErrors, history: new, now: now) }
                 return
             }
             seen = original
         }
     }
 
-    // MARK: A completed run
+    /// Only a failure or a slow call asks what the window says: no other one makes it worse.
+    private func countRate(isFailure: Bool, elapsed: Nanoseconds, _ entry: OutcomeHistory.Outcome, on host: HostHealth, now: Instant) {
+        let trip = hot.trip()
+        let isSlow = elapsed > trip.slowCall
+        let tenth = host.window.add(isFailure: isFailure, isSlow: isSlow, scale: trip.scale, now: now)
+        guard isFailure || isSlow, let reason = trip.reason(for: host.window.totals(at: tenth)) else { return }
+        // A window that stays bad while the endpoint may not be ejected would ask with every failure.
+        guard now.nanoseconds >= host.windowHoldOff.load(ordering: .relaxed) else { return }
+        host.windowHoldOff.store((now + trip.tenth).nanoseconds, ordering: .relaxed)
+        decide(on: host, reason, history: OutcomeHistory(word: host.history.load(ordering: .relaxed)), now: now)
+    }
 
-    /// The gate in Envoy's order: already ejected, then the percentage, then the dice.
+    // MARK: Something is complete
+
     @inline(never)
-    private func decide(on host: HostHealth, history: OutcomeHistory, now: Instant) {
+    private func decide(on host: HostHealth, _ trigger: BreakerReason, history: OutcomeHistory, now: Instant) {
+        let isCommon = isCommon(trigger, to: host, now: now)
         rules.withLock { rules in
-            guard let rules, host.breaker.load(ordering: .relaxed) == BreakerWord.closed.bits else { return }
-            let isEnforced = rules.enforcingPercent >= 100 || draw(below: 100) < rules.enforcingPercent
-            guard isEnforced ? slots.take() : slots.hasRoom else {
-                counters.overflow.add(1, ordering: .relaxed)
-                return refuse(host, rules.maxEjectionPercent == 0 ? .detectOnly : .maxEjectionPercent, history, rules, now: now)
-            }
-            guard isEnforced else {
-                return refuse(host, .enforcingPercent, history, rules, now: now)
-            }
-            eject(host, history, rules, now: now)
+            guard let rules else { return }
+            ejectIfAllowed(host, trigger, isCommon: isCommon, history, rules, now: now)
         }
     }
 
-    private func eject(_ host: HostHealth, _ history: OutcomeHistory, _ rules: EjectionRules, now: Instant) {
-        let multiplier = rules.nextMultiplier(after: host.multiplier.load(ordering: .relaxed))
-        var time = rules.ejectionTime(multiplier: multiplier)
-        time.count += Int64(draw(below: UInt64(time.count / 100) * UInt64(jitterPercent) + 1))
-        let open = BreakerWord.open(until: now + time)
-        guard
-            host.breaker.compareExchange(expected: BreakerWord.closed.bits, desired: open.bits, ordering: .acquiringAndReleasing).exchanged
-        else {
-            return slots.giveBack()  // It left the cluster in between.
+    /// The gate in Envoy's order: already ejected, then the percentage, then the dice. Before these, what Envoy does not ask.
+    func ejectIfAllowed(
+        _ host: HostHealth, _ trigger: BreakerReason, isCommon: Bool, _ history: OutcomeHistory, _ rules: EjectionRules, now: Instant
+    ) {
+        let seen = BreakerState(bits: host.breaker.load(ordering: .relaxed))
+        guard seen.isCounting else { return }
+        if rules.isObserving || seen.phase == .observing { return refuse(host, .observeOnly, trigger, history, rules, now: now) }
+        if isCommon { return refuse(host, .siblingsAlike, trigger, history, rules, now: now) }
+        let isEnforced = rules.enforcingPercent >= 100 || draw(below: 100) < rules.enforcingPercent
+        guard isEnforced ? slots.take() : slots.hasRoom else {
+            counters.overflow.add(1, ordering: .relaxed)
+            let reason: OutlierEvent.Reason = rules.maxEjectionPercent == 0 ? .detectOnly : .maxEjectionPercent
+            return refuse(host, reason, trigger, history, rules, now: now)
+        }
+        guard isEnforced else {
+            return refuse(host, .enforcingPercent, trigger, history, rules, now: now)
+        }
+        eject(host, from: seen, trigger, history, rules, now: now)
+    }
+
+    private func eject(
+        _ host: HostHealth, from seen: BreakerState, _ trigger: BreakerReason, _ history: OutcomeHistory, _ rules: EjectionRules,
+        now: Instant
+    ) {
+        let (multiplier, time) = openTime(for: host, rules)
+        let open = seen.after(.trip(until: now + time), now: now, rule: rules.state)
+        guard host.breaker.compareExchange(expected: seen.bits, desired: open.bits, ordering: .acquiringAndReleasing).exchanged else {
+            return slots.giveBack()  // It left the cluster in between, or its ramp ended: the next error asks again.
         }
         host.multiplier.store(multiplier, ordering: .relaxed)
         host.ejections.add(1, ordering: .relaxed)
         counters.detected.add(1, ordering: .relaxed)
         counters.enforced.add(1, ordering: .relaxed)
+        counters.count(trigger, isEnforced: true)
+        host.window.clear()
+        host.windowHoldOff.store(HostHealth.never, ordering: .relaxed)
         changes.add(1, ordering: .releasing)
-        tell(.eject, .consecutiveErrors, host, history: history, ejectionTime: time, now: now)
+        tell(.eject, OutlierEvent.Reason(trigger), host, trigger: trigger, history: history, ejectionTime: time, now: now)
+    }
+
+    func openTime(for host: HostHealth, _ rules: EjectionRules) -> (multiplier: UInt32, time: Nanoseconds) {
+        let multiplier = rules.nextMultiplier(after: host.multiplier.load(ordering: .relaxed))
+        var time = rules.ejectionTime(multiplier: multiplier)
+        time.count += rules.openTime.jitter(of: time, draw: draw()).count
+        return (multiplier, time)
     }
 
     /// A host that fails on while it may not be ejected would write an event every N errors: one an interval is enough, with the count.
-    private func refuse(_ host: HostHealth, _ reason: OutlierEvent.Reason, _ history: OutcomeHistory, _ rules: EjectionRules, now: Instant)
-    {
+    private func refuse(
+        _ host: HostHealth, _ reason: OutlierEvent.Reason, _ trigger: BreakerReason, _ history: OutcomeHistory, _ rules: EjectionRules,
+        now: Instant
+    ) {
         counters.detected.add(1, ordering: .relaxed)
+        counters.count(trigger, isEnforced: false)
         let refusals = host.refusals.add(1, ordering: .relaxed).newValue
         let last = host.lastRefusal.load(ordering: .relaxed)
         guard last == HostHealth.never || now >= Instant(nanoseconds: last) + rules.interval else { return }
         host.lastRefusal.store(now.nanoseconds, ordering: .relaxed)
         host.refusals.store(0, ordering: .relaxed)
-        tell(.suppressed, reason, host, history: history, refusals: refusals, now: now)
+        tell(.suppressed, reason, host, trigger: trigger, history: history, refusals: refusals, now: now)
     }
+
+    /// Whether the endpoint's siblings are about as bad: their median lies less than the policy's deviation below it.
+    ///
+    /// A run says of the endpoint itself that about every second call fails, whatever its window still holds of better times.
+    private func isCommon(_ trigger: BreakerReason, to host: HostHealth, now: Instant) -> Bool {
+        guard let rules = rules.withLock({ $0 }), rules.minimumDeviationPercent > 0, let trip = rules.trip else { return false }
+        func percent(_ totals: RateWindow.Totals) -> UInt32 {
+            UInt32(UInt64(trigger == .slowRate ? totals.slow : totals.failures) * 100 / UInt64(max(totals.calls, 1)))
+        }
+        let shares = members.withLock { members in
+            members.hosts.lazy.filter { $0 !== host }.map { $0.window.totals(scale: trip.scale, now: now) }
+                .filter { $0.calls >= min(trip.minimumCalls, Self.tellingCalls) }.map(percent).sorted()
+        }
+        guard !shares.isEmpty else { return false }
+        let median = shares[(shares.count - 1) / 2]
+        let own = trigger == .consecutiveErrors ? 50 : percent(host.window.totals(scale: trip.scale, now: now))
+        return median + rules.minimumDeviationPercent > own
+    }
+
+    /// A sibling with so many calls says something about what is common.
+    private static let tellingCalls: UInt32 = 10
 
     /// Appends an event about a host; an action that took effect is the host's last one from now on.
     func tell(
-        _ action: OutlierEvent.Action, _ reason: OutlierEvent.Reason, _ host: HostHealth, history: OutcomeHistory,
-        ejectionTime: Nanoseconds? = nil, refusals: UInt32 = 0, now: Instant
+        _ action: OutlierEvent.Action, _ reason: OutlierEvent.Reason, _ host: HostHealth, trigger: BreakerReason = .consecutiveErrors,
+        history: OutcomeHistory, ejectionTime: Nanoseconds? = nil, refusals: UInt32 = 0, now: Instant
     ) {
         let last =
             action == .suppressed
@@ -140,170 +227,22 @@ public final class OutlierDetector: Sendable {
             address: host.address, ejections: host.ejections.load(ordering: .relaxed),
             sinceLastAction: last == HostHealth.never ? nil : now - Instant(nanoseconds: last), ejectionTime: ejectionTime,
             refusals: refusals, history: history)
-        events.append(OutlierEvent(action: action, reason: reason, cluster: cluster, instant: now, subject: .host(subject)))
-    }
-
-    /// A number in `0..<bound`: the next of a seeded sequence that all workers share.
-    private func draw(below bound: UInt64) -> UInt64 {
-        var random = SeededRandom(seed: seed &+ draws.add(1, ordering: .relaxed).newValue)
-        return random.next().multipliedFullWidth(by: bound).high
-    }
-}
-
-// MARK: The thread that runs the cluster
-
-extension OutlierDetector {
-    struct Members {
-        var hosts: [HostHealth] = []
-        /// Those that left and were not yet forgiven, with the time they left.
-        var departed: [SocketAddress: (host: HostHealth, left: Instant)] = [:]
-        var lastSweep = Instant(nanoseconds: 0)
-        var nextSweep = Instant.never
-    }
-
-    /// How many addresses that left are remembered: the last that left. Far more than fail and leave within the grace time.
-    static let departedCapacity = 1024
-
-    /// When `sweep` is due; `.never` while detection is off.
-    public var nextSweep: Instant {
-        members.withLock { $0.nextSweep }
-    }
-
-    /// Brings endpoints back whose time is over, then trusts every other one that is in a little more. Does nothing before `nextSweep`.
-    public func sweep(now: Instant) {
-        members.withLock { members in
-            guard now >= members.nextSweep, let rules = rules.withLock({ $0 }) else { return }
-            // On a grid, so that a late wake-up does not shift all that follow.
-            let missed = (now - members.nextSweep).count / rules.interval.count
-            members.lastSweep = members.nextSweep + Nanoseconds(count: missed * rules.interval.count)
-            members.nextSweep = members.lastSweep + rules.interval
-            for host in members.hosts {
-                if let until = host.ejectedUntil {
-                    if until <= now { bringBack(host, .ejectionTimeOver, now: now) }
-                } else {
-                    trustMore(host)
-                }
-            }
-            members.departed = members.departed.filter { now - $0.value.left <= rejoinGrace }
-        }
-    }
-
-    /// Makes `addresses` the cluster's endpoints and returns their health, in the same order; an address that stays keeps its own.
-    ///
-    /// An address that leaves while ejected gives its place among the ejected back. If it returns within the grace time, it is not
-    /// ejected, but its next ejection takes as long as if it had stayed: re-registration is how a crashing process looks.
-    public func setHosts(_ addresses: [SocketAddress], now: Instant) -> [HostHealth] {
-        members.withLock { members in
-            let before = Dictionary(uniqueKeysWithValues: members.hosts.map { ($0.address, $0) })
-            var after: [SocketAddress: HostHealth] = [:]
-            var hosts: [HostHealth] = []
-            for address in addresses where after[address] == nil {
-                let host = before[address] ?? members.rejoin(address, within: rejoinGrace, now: now) ?? HostHealth(address: address)
-                after[address] = host
-                hosts.append(host)
-            }
-            for host in members.hosts where after[host.address] == nil {
-                depart(host, from: &members, now: now)
-            }
-            if Set(after.keys) != Set(before.keys) { changes.add(1, ordering: .releasing) }
-            members.hosts = hosts
-            allowEjections(of: hosts.count)
-            return addresses.compactMap { after[$0] }
-        }
-    }
-
-    /// Takes a new configuration. Endpoints that are ejected stay so for the time that the new one gives them; without one they return.
-    public func update(configuration: OutlierDetection?, now: Instant) {
-        let new = configuration.map(EjectionRules.init)
-        members.withLock { members in
-            rules.withLock { rules in
-                let old = rules
-                rules = new
-                threshold.store(new?.threshold ?? 0, ordering: .relaxed)
-                if old == nil { members.lastSweep = now }
-                members.nextSweep = new.map { max(now, members.lastSweep + $0.interval) } ?? .never
-                for host in members.hosts {
-                    reschedule(host, from: old, to: new, now: now)
-                }
-            }
-            allowEjections(of: members.hosts.count)
-        }
-    }
-
-    /// A worker tells that panic began or ended for a priority as of `epoch`. What is old or known already makes no event.
-    public func recordPanic(_ isOn: Bool, priority: UInt32, available: Int, total: Int, epoch: UInt64, now: Instant) {
-        let isNews = panics.withLock { panics in
-            let known = panics[priority] ?? PanicState()
-            guard epoch >= known.epoch else { return false }
-            panics[priority] = PanicState(isOn: isOn, epoch: epoch)
-            return known.isOn != isOn
-        }
-        guard isNews else { return }
         events.append(
-            OutlierEvent(
-                action: isOn ? .panicOn : .panicOff, reason: isOn ? .availableBelowThreshold : .availableAgain, cluster: cluster,
-                instant: now,
-                subject: .priority(priority, available: available, total: total)))
+            OutlierEvent(action: action, reason: reason, cluster: cluster, instant: now, subject: .host(subject), trigger: trigger))
     }
 
-    struct PanicState {
-        var isOn = false
-        var epoch: UInt64 = 0
+    /// The next of a seeded sequence that all workers share.
+    private func draw() -> UInt64 {
+        var random = SeededRandom(seed: seed &+ draws.add(1, ordering: .relaxed).newValue)
+        return random.next()
     }
 
-    private func allowEjections(of total: Int) {
-        slots.allow(rules.withLock { $0?.allowedEjections(of: total) ?? 0 })
+    private func draw(below bound: UInt64) -> UInt64 {
+        draw().multipliedFullWidth(by: bound).high
     }
 
-    private func bringBack(_ host: HostHealth, _ reason: OutlierEvent.Reason, now: Instant) {
-        let history = OutcomeHistory(word: host.history.load(ordering: .relaxed))
-        host.forgetRun()
-        host.breaker.store(BreakerWord.closed.bits, ordering: .releasing)
-        slots.giveBack()
-        changes.add(1, ordering: .releasing)
-        tell(.uneject, reason, host, history: history, now: now)
-    }
-
-    private func trustMore(_ host: HostHealth) {
-        let multiplier = host.multiplier.load(ordering: .relaxed)
-        guard multiplier > 0 else { return }
-        // If it fails, a worker ejects at this moment, and its multiplier stands.
-        _ = host.multiplier.compareExchange(expected: multiplier, desired: multiplier - 1, ordering: .relaxed)
-    }
-
-    private func depart(_ host: HostHealth, from members: inout Members, now: Instant) {
-        let old = BreakerWord(bits: host.breaker.exchange(BreakerWord.departed.bits, ordering: .acquiringAndReleasing))
-        if old.isOpen {
-            slots.giveBack()
-            tell(.uneject, .hostLeft, host, history: OutcomeHistory(word: host.history.load(ordering: .relaxed)), now: now)
-        }
-        guard host.multiplier.load(ordering: .relaxed) > 0 else { return }
-        members.departed[host.address] = (host, now)
-        if members.departed.count > Self.departedCapacity, let oldest = members.departed.min(by: { $0.value.left < $1.value.left }) {
-            members.departed[oldest.key] = nil
-        }
-    }
-
-    private func reschedule(_ host: HostHealth, from old: EjectionRules?, to new: EjectionRules?, now: Instant) {
-        guard let new else {
-            if host.isEjected { bringBack(host, .detectionOff, now: now) }
-            return
-        }
-        let multiplier = min(host.multiplier.load(ordering: .relaxed), new.highestMultiplier)
-        host.multiplier.store(multiplier, ordering: .relaxed)
-        guard host.isEjected, let old else { return }
-        let time = new.ejectionTime(multiplier: multiplier)
-        guard time != old.ejectionTime(multiplier: multiplier) else { return }
-        let ejected = Instant(nanoseconds: host.lastAction.load(ordering: .relaxed))
-        host.breaker.store(BreakerWord.open(until: ejected + time).bits, ordering: .releasing)
-    }
-}
-
-extension OutlierDetector.Members {
-    fileprivate mutating func rejoin(_ address: SocketAddress, within grace: Nanoseconds, now: Instant) -> HostHealth? {
-        guard let (host, left) = departed.removeValue(forKey: address), now - left <= grace else { return nil }
-        host.forgetRun()
-        host.breaker.store(BreakerWord.closed.bits, ordering: .releasing)
-        return host
+    /// What a configuration is made of, for the workers.
+    func publish(_ new: EjectionRules?) {
+        hot.store(new)
     }
 }

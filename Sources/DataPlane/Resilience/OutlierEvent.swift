@@ -5,6 +5,8 @@ public struct OutlierEvent: Hashable, Sendable {
     public enum Action: String, Hashable, Sendable {
         case eject = "EJECT"
         case uneject = "UNEJECT"
+        /// Ours: its time is over; probes find out whether it is well.
+        case probe = "PROBE"
         /// Ours: an ejection that was due and refused.
         case suppressed = "SUPPRESSED"
         /// Ours: too few endpoints available, so health is ignored.
@@ -26,6 +28,26 @@ public struct OutlierEvent: Hashable, Sendable {
         case detectOnly = "detect_only"
         /// enforcing_consecutive_5xx let it go.
         case enforcingPercent = "enforcing_percent"
+        /// So many of its last calls failed.
+        case failureRate = "failure_rate"
+        /// So many of its last calls were slow.
+        case slowRate = "slow_rate"
+        /// Its siblings did much better in the last interval.
+        case successRate = "success_rate"
+        /// Too many calls of the last interval failed.
+        case failurePercentage = "failure_percentage"
+        case probeFailed = "probe_failed"
+        case probesPassed = "probes_passed"
+        /// A check of another kind found it well.
+        case checkPassed = "check_passed"
+        /// By hand.
+        case forced = "forced"
+        /// What was done by hand was taken back, or its time is over.
+        case released = "released"
+        /// The median of its siblings is about as bad: not this endpoint's fault.
+        case siblingsAlike = "siblings_alike"
+        /// The policy only observes.
+        case observeOnly = "observe_only"
         case availableBelowThreshold = "available_below_threshold"
         case availableAgain = "available_again"
     }
@@ -58,6 +80,8 @@ public struct OutlierEvent: Hashable, Sendable {
     public var cluster: String
     public var instant: Instant
     public var subject: Subject
+    /// What saw it: says which of the schema's types and messages an EJECT or SUPPRESSED is.
+    var trigger = BreakerReason.consecutiveErrors
 
     public var host: Host? {
         if case .host(let host) = subject { host } else { nil }
@@ -65,6 +89,15 @@ public struct OutlierEvent: Hashable, Sendable {
 
     /// Whether the decision took effect.
     public var isEnforced: Bool { action != .suppressed }
+
+    /// The name in `OutlierEjectionType`, and the member of the message's oneof.
+    fileprivate var kind: (type: StaticString, member: StaticString) {
+        switch trigger {
+        case .successRate: ("SUCCESS_RATE", ",\"eject_success_rate_event\":{}")
+        case .failurePercentage: ("FAILURE_PERCENTAGE", ",\"eject_failure_percentage_event\":{}")
+        default: ("CONSECUTIVE_5XX", ",\"eject_consecutive_event\":{}")
+        }
+    }
 }
 
 extension OutlierEvent {
@@ -73,7 +106,9 @@ extension OutlierEvent {
     ///
     /// - Parameter wallClock: nanoseconds from 1970 at the instant 0: what to add to an `Instant` for the time of day.
     public func writeJSON(into line: inout ByteBuffer, wallClock: Nanoseconds) {
-        line.append("{\"type\":\"CONSECUTIVE_5XX\",\"timestamp\":\"")
+        line.append("{\"type\":\"")
+        line.append(kind.type)
+        line.append("\",\"timestamp\":\"")
         line.append(rfc3339: instant.nanoseconds &+ wallClock.count)
         line.append("\",\"cluster_name\":\"")
         line.append(escaping: cluster)
@@ -87,8 +122,7 @@ extension OutlierEvent {
         switch subject {
         case .host(let host):
             host.writeMembers(into: &line)
-            // The message's oneof: which detector saw it.
-            if action == .eject || action == .suppressed { line.append(",\"eject_consecutive_event\":{}") }
+            if action == .eject || action == .suppressed { line.append(kind.member) }
         case .priority(let priority, let available, let total):
             line.append(",\"priority\":\(priority),\"available_hosts\":\(available),\"total_hosts\":\(total)")
         }
