@@ -22,10 +22,13 @@ int64_t copenssl_certificate_not_after(const X509 *certificate) { return seconds
 
 int has_expired(const X509 *certificate) { return X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0; }
 
+// X509_digest would look for the algorithm first, which costs more than a hash.
 void copenssl_certificate_digest(const X509 *certificate, uint8_t digest[32]) {
-    unsigned int count = 32;
+    uint8_t *bytes = NULL;
+    int count = i2d_X509(certificate, &bytes);
     memset(digest, 0, 32);
-    X509_digest(certificate, EVP_sha256(), digest, &count);
+    if (count > 0) copenssl_sha256(bytes, (size_t)count, digest);
+    OPENSSL_free(bytes);
 }
 
 static size_t name_text(const X509_NAME *name, char *text, size_t size) {

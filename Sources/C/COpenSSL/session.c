@@ -104,14 +104,16 @@ int verify_certificate(int ok, X509_STORE_CTX *store) {
 
 // A digest of all that the other side sent of certificates; 0 if it cannot be made.
 static int digest_chain(X509_STORE_CTX *store, uint8_t digest[32]) {
-    X509 *leaf = X509_STORE_CTX_get0_cert(store);
-    STACK_OF(X509) *rest = X509_STORE_CTX_get0_untrusted(store);
-    uint8_t pair[64];
-    unsigned int count = 0;
-    if (!leaf || X509_digest(leaf, EVP_sha256(), pair, &count) != 1) return 0;
-    for (int i = 0; i < sk_X509_num(rest); i++) {
-        // The leaf is among them.
-        if (X509_digest(sk_X509_value(rest, i), EVP_sha256(), pair + 32, &count) != 1) return 0;
+    // The leaf is the first of them.
+    STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store);
+    if (sk_X509_num(sent) < 1 || sk_X509_value(sent, 0) != X509_STORE_CTX_get0_cert(store)) return 0;
+    uint8_t pair[64] = {0};
+    for (int i = 0; i < sk_X509_num(sent); i++) {
+        uint8_t *bytes = NULL;
+        int count = i2d_X509(sk_X509_value(sent, i), &bytes);
+        if (count > 0) copenssl_sha256(bytes, (size_t)count, pair + 32);
+        OPENSSL_free(bytes);
+        if (count <= 0) return 0;
         copenssl_sha256(pair, sizeof pair, pair);
     }
     memcpy(digest, pair, 32);

@@ -43,7 +43,21 @@ public struct TLSCertificate: Hashable, Sendable {
         ipAddresses = names.ip
         var bytes = [UInt8](repeating: 0, count: 32)
         unsafe copenssl_certificate_digest(certificate, &bytes)
-        digest = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        digest = Self.hexadecimal(bytes)
+    }
+
+    private static func hexadecimal(_ bytes: [UInt8]) -> String {
+        var text: [UInt8] = []
+        text.reserveCapacity(bytes.count * 2)
+        for byte in bytes {
+            text.append(digit(byte >> 4))
+            text.append(digit(byte & 15))
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    private static func digit(_ value: UInt8) -> UInt8 {
+        value + (value < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10)
     }
 
     private final class Names {
