@@ -177,6 +177,23 @@ struct PublisherTests {
         #expect(publisher.compilations == before)
     }
 
+    @Test("who goes and comes back while the compiler is at work gets a configuration")
+    func comesBack() throws {
+        let loop = EventLoop()
+        let publisher = Publisher(compiler: try Workshop(name: "test", loop: loop))
+        var mesh = MeshLoader.load(paths: ["-"], standardInput: Self.text).resources
+        publisher.setMesh(mesh)
+        let front = target("front")
+        publisher.retain(front)
+        settle(loop, publisher)
+        mesh.insert(.virtualService(VirtualService(meta: ResourceMeta(name: "nobody", namespace: "shop"))))
+        publisher.setMesh(mesh)
+        publisher.release(front)
+        publisher.retain(front)
+        settle(loop, publisher)
+        #expect(publisher.configuration(front) != nil)
+    }
+
     @Test("where a node's proxies listen is what its callers get, also when only that has changed")
     func movedListener() throws {
         let loop = EventLoop()

@@ -33,6 +33,8 @@ final class Publisher {
     }
 
     private struct Entry {
+        /// A target may go and come back while the compiler is at work: what it makes is for the one that it was asked for.
+        let id: Int
         var compiled: CompiledNode?
         /// What was compiled last, and what that looked at; nil: nothing yet.
         var origin: Origin?
@@ -68,6 +70,7 @@ final class Publisher {
     private var meshes: [Edition: MeshIndex] = [.current: MeshIndex(MeshResources())]
     private(set) var registered: Set<MeshModel.ResourceKey> = []
     private var entries: [Target: Entry] = [:]
+    private var nextEntry = 0
     /// Who calls a node, as was compiled last.
     private var callers: [MeshModel.ResourceKey: Set<Target>] = [:]
     /// What must be compiled again, if the mesh of its edition has changed for it.
@@ -141,7 +144,8 @@ final class Publisher {
             entries[target]!.users += 1
             return
         }
-        entries[target] = Entry(users: 1)
+        nextEntry += 1
+        entries[target] = Entry(id: nextEntry, users: 1)
         targets[target.subject, default: []].insert(target)
         dirty.insert(target)
         compile()
@@ -219,8 +223,9 @@ final class Publisher {
         // What it was is compared, and what it has become is encoded, beside the loop.
         let work = targets.map { target -> Work in
             let isStale = stale.contains(target)
+            let entry = entries[target]!
             return Work(
-                target: target, mesh: meshes[target.edition]!, before: entries[target]?.compiled, origin: entries[target]?.origin,
+                target: target, entry: entry.id, mesh: meshes[target.edition]!, before: entry.compiled, origin: entry.origin,
                 isStale: isStale)
         }
         dirty.subtract(targets)
@@ -234,7 +239,8 @@ final class Publisher {
                     changes[from, default: [:]][to] = known
                     if !known.touch(origin.readings) {
                         return Compiled(
-                            target: work.target, origin: Origin(mesh: work.mesh, readings: origin.readings), outcome: .untouched)
+                            target: work.target, entry: work.entry, origin: Origin(mesh: work.mesh, readings: origin.readings),
+                            outcome: .untouched)
                     }
                 }
                 return Self.compile(work, registered, trustBundle)
@@ -246,6 +252,7 @@ final class Publisher {
 
     private struct Work: Sendable {
         var target: Target
+        var entry: Int
         var mesh: MeshIndex
         var before: CompiledNode?
         var origin: Origin?
@@ -255,6 +262,7 @@ final class Publisher {
 
     private struct Compiled: Sendable {
         var target: Target
+        var entry: Int
         var origin: Origin
         var outcome: Outcome
     }
@@ -294,7 +302,7 @@ final class Publisher {
             case .success(let compiled): .compiled(compiled, ResourceSet(compiled.snapshot))
             case .failure(let failure): .failed(failure.errors)
             }
-        return Compiled(target: work.target, origin: Origin(mesh: work.mesh, readings: found.readings), outcome: outcome)
+        return Compiled(target: work.target, entry: work.entry, origin: Origin(mesh: work.mesh, readings: found.readings), outcome: outcome)
     }
 
     /// - Parameter then: the nodes that had registered proxies when this was begun.
@@ -302,7 +310,7 @@ final class Publisher {
         isCompiling = false
         let moved = registered.symmetricDifference(then)
         var bases: [Target: ResourceSet?] = [:]
-        for result in results where entries[result.target] != nil {
+        for result in results where entries[result.target]?.id == result.entry {
             let target = result.target
             entries[target]!.origin = result.origin
             switch result.outcome {
