@@ -9,6 +9,7 @@ struct Harness {
     var now = Instant(nanoseconds: 0)
     /// What was sent and not looked at yet.
     var sent: [DiscoveryRequest] = []
+    var sentDelta: [DeltaDiscoveryRequest] = []
     var refusals: [ADSClient.Refusal] = []
     var told: [String] = []
     var ends: [String] = []
@@ -35,6 +36,7 @@ struct Harness {
         for action in actions {
             switch action {
             case .send(let request): sent.append(request)
+            case .sendDelta(let request): sentDelta.append(request)
             case .offer(let offer):
                 waiting = offer
                 if !isBusy { answerOffer() }

@@ -9,7 +9,8 @@ import XDSWire
 private struct Pair {
     var random: SeededRandom
     var client: ADSClient
-    var stream = DiscoveryStream(.stateOfTheWorld)
+    let isDelta: Bool
+    var stream: DiscoveryStream
     var now = Instant(nanoseconds: 0)
     var set: ResourceSet?
     var running: Snapshot?
@@ -21,17 +22,20 @@ private struct Pair {
     private var toServer: [[UInt8]] = []
     private var toClient: [[UInt8]] = []
 
-    init(seed: UInt64) {
+    init(seed: UInt64, isDelta: Bool) {
+        self.isDelta = isDelta
+        stream = DiscoveryStream(isDelta ? .delta : .stateOfTheWorld)
         random = SeededRandom(seed: seed)
         let node = Node(mesh: "m", role: .virtualNode, name: "n")
         client = ADSClient(node: ClientNode(node), identity: node, defaults: ProcessSettings())
-        take(client.streamOpened(now: now))
+        take(client.streamOpened(isDelta ? .delta : .stateOfTheWorld, now: now))
     }
 
     mutating func take(_ actions: [ADSClient.Action]) {
         for action in actions {
             switch action {
             case .send(let request): toServer.append(request.encoded())
+            case .sendDelta(let request): toServer.append(request.encoded())
             case .offer(let offer): self.offer = offer
             case .refused: refusals += 1
             case .endStream(let reason): problems.append(reason)
@@ -101,21 +105,23 @@ private struct Pair {
 
     mutating func reconnect(resumes: Bool) {
         let state = stream.resumptionState
-        stream = DiscoveryStream(.stateOfTheWorld)
+        stream = DiscoveryStream(isDelta ? .delta : .stateOfTheWorld)
         if resumes { stream.resume(state) }
         toServer = []
         toClient = []
         client.streamClosed()
-        take(client.streamOpened(now: now))
+        take(client.streamOpened(isDelta ? .delta : .stateOfTheWorld, now: now))
     }
 }
 
 @Suite struct OwnClientTests {
-    @Test("our proxy runs what the last set says, whatever happened before, and every snapshot that it runs is whole")
-    func anyOrder() throws {
+    @Test(
+        "our proxy runs what the last set says, whatever happened before, and every snapshot that it runs is whole",
+        arguments: [false, true])
+    func anyOrder(isDelta: Bool) throws {
         var refusals = 0
         for seed in UInt64(0)..<30 {
-            var pair = Pair(seed: seed)
+            var pair = Pair(seed: seed, isDelta: isDelta)
             var world = World.random(&pair.random, allowsBad: false)
             pair.update(world)
             for _ in 0..<80 {
@@ -149,9 +155,9 @@ private struct Pair {
         #expect(refusals > 20)
     }
 
-    @Test("what was refused is forgotten when the stream breaks and the control plane goes back meanwhile")
-    func rollbackWhileAway() {
-        var pair = Pair(seed: 1)
+    @Test("what was refused is forgotten when the stream breaks and the control plane goes back meanwhile", arguments: [false, true])
+    func rollbackWhileAway(isDelta: Bool) {
+        var pair = Pair(seed: 1, isDelta: isDelta)
         let good = World(
             clusters: ["c0": World.ClusterState(seconds: 1, service: "s0", secret: nil)], endpoints: ["s0": 1], routes: ["r0": ["c0"]],
             listeners: ["l0": "r0"])
@@ -177,10 +183,10 @@ private struct Pair {
         #expect(pair.synced == pair.set?.version)
     }
 
-    @Test("a new proxy has everything after a few round trips, without waiting for any timer")
-    func start() {
+    @Test("a new proxy has everything after a few round trips, without waiting for any timer", arguments: [false, true])
+    func start(isDelta: Bool) {
         for seed in UInt64(100)..<130 {
-            var pair = Pair(seed: seed)
+            var pair = Pair(seed: seed, isDelta: isDelta)
             let world = World.random(&pair.random, allowsBad: false)
             pair.update(world)
             while pair.step() {}

@@ -44,6 +44,7 @@ struct Channel: Sendable {
     private(set) var refusedVersion = ""
     /// The response that was accepted last, and what was before it: a client may find later that it cannot use it after all.
     private(set) var lastAccepted: (message: Sent, before: [String: EncodedResource])?
+    private var lastRefused: Sent?
     var inFlight: [Sent] = []
     /// The last one sent; empty = none.
     var nonce = ""
@@ -98,6 +99,7 @@ struct Channel: Sendable {
     mutating func settle(_ index: Int, isAccepted: Bool) -> Sent {
         let message = inFlight.remove(at: index)
         if isAccepted { lastAccepted = (message, accepted) } else { refusedVersion = message.version }
+        lastRefused = isAccepted ? nil : message
         for (name, resource) in message.resources where wants(name) {
             if isAccepted {
                 accepted[name] = resource
@@ -112,11 +114,23 @@ struct Channel: Sendable {
         return message
     }
 
+    /// The client runs what it has refused last.
+    mutating func accept() -> Sent? {
+        guard inFlight.isEmpty, let message = lastRefused, message.nonce == nonce else { return nil }
+        lastRefused = nil
+        for (name, resource) in message.resources where refused[name] == resource.version {
+            accepted[name] = resource
+            refused[name] = nil
+        }
+        return message
+    }
+
     /// The client takes back what it said of the last response.
     mutating func revoke() -> Sent? {
         guard inFlight.isEmpty, let last = lastAccepted else { return nil }
         lastAccepted = nil
         refusedVersion = last.message.version
+        lastRefused = last.message
         accepted = last.before
         for (name, resource) in last.message.resources where wants(name) { refused[name] = resource.version }
         return last.message

@@ -18,6 +18,8 @@ extension DiscoveryStream {
                 settle(type, 0, request.errorDetail, &actions)
             } else if let error = request.errorDetail {
                 revoke(type, error, &actions)
+            } else if request.versionInfo == channels[type]!.refusedVersion {
+                accept(type, &actions)
             }
         }
         try subscribe(type, to: request.resourceNames, isFirst: isFirst)
@@ -52,6 +54,8 @@ extension DiscoveryStream {
         // Subscriptions count whatever the nonce says (doc).
         if let index = channels[type]!.inFlight.firstIndex(where: { $0.nonce == request.responseNonce }) {
             settle(type, index, request.errorDetail, &actions)
+        } else if !request.responseNonce.isEmpty, request.responseNonce == channels[type]!.nonce {
+            if let error = request.errorDetail { revoke(type, error, &actions) } else { accept(type, &actions) }
         }
         var added = Set(request.subscribe)
         let hasStar = added.remove("*") != nil

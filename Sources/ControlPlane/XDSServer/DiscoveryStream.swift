@@ -202,6 +202,12 @@ public struct DiscoveryStream: Sendable {
         actions.append(.nacked(Refusal(type, message, error)))
     }
 
+    /// What was refused runs after all: what stood in its way at the client is gone.
+    mutating func accept(_ type: StreamedType, _ actions: inout [Action]) {
+        guard let message = channels[type]!.accept() else { return }
+        actions.append(.acked(type, version: message.version))
+    }
+
     // MARK: Steps
 
     /// Does whatever is due. Which step the client is at follows from what it has accepted.
@@ -417,10 +423,12 @@ public struct DiscoveryStream: Sendable {
         // Answers to questions may overtake; changes wait for the client.
         let owed = channels[type]!.owed
         let isFree = channels[type]!.inFlight.isEmpty
+        let spoilt = isFree ? spoilt(type, wanted) : []
         guard isFree || (!owed.isEmpty && channels[type]!.inFlight.count < Self.maxInFlight) else { return nil }
-        var names = isFree ? changes(type, wanted, extent) : takeOwed(type, extent)
+        var names = isFree ? changes(type, wanted, extent, isRepaired: !spoilt.isEmpty) : takeOwed(type, extent)
         // A name that does not exist is said not to, at once; one that the client has stays until nothing needs it.
         var removed = names.filter { wanted[$0] == nil && channels[type]!.sent[$0] == nil }
+        removed.formUnion(spoilt)
         names.formIntersection(wanted.keys)
         if case .everything = extent, isFree { removed.formUnion(channels[type]!.sent.keys.filter { wanted[$0] == nil }) }
         let isAnswerOwed = channels[type]!.isAnswerOwed
@@ -429,16 +437,30 @@ public struct DiscoveryStream: Sendable {
         return Message(resources: wanted.filter { names.contains($0.key) }, removed: removed.sorted())
     }
 
+    /// What must go before the client can accept anything else of the type: it takes all or nothing, and did not take what it has been sent.
+    /// What it refuses it does not run, so nothing there leads to it.
+    private func spoilt(_ type: StreamedType, _ wanted: [String: EncodedResource]) -> Set<String> {
+        let refused = channels[type]!.refused
+        guard takesAllOrNothing, !refused.isEmpty else { return [] }
+        return Set(refused.keys).union(channels[type]!.sent.keys).filter { wanted[$0] == nil }
+    }
+
     /// The names that are to be sent, wanted or not, and no longer owed from here on.
-    private mutating func changes(_ type: StreamedType, _ wanted: [String: EncodedResource], _ extent: Extent) -> Set<String> {
+    ///
+    /// - Parameter isRepaired: what may have spoilt what was refused goes with it.
+    private mutating func changes(
+        _ type: StreamedType, _ wanted: [String: EncodedResource], _ extent: Extent, isRepaired: Bool = false
+    ) -> Set<String> {
         var names = takeOwed(type, extent)
         if case .only = extent { return names }
         for (name, resource) in wanted where channels[type]!.sent[name]?.version != resource.version { names.insert(name) }
         names.formUnion(channels[type]!.resend)
         channels[type]!.resend = []
-        // What came in one response was refused with what was bad in it: if that has changed, all of it goes again.
+        // What came in one response was refused with what was bad in it: if that has changed, all of it goes again. A client that takes all
+        // or nothing may have been hindered by any of its type.
         let refused = channels[type]!.refused
-        if variant == .delta || !type.isWhole, refused.contains(where: { wanted[$0.key]?.version != $0.value }) {
+        let isAnother = refused.contains { wanted[$0.key]?.version != $0.value } || isRepaired || (variant == .delta && takesAllOrNothing && !names.isEmpty)
+        if variant == .delta || !type.isWhole, !refused.isEmpty, isAnother {
             channels[type]!.refused = [:]
             for name in refused.keys {
                 if wanted[name] != nil {

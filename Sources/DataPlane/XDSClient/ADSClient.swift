@@ -5,17 +5,25 @@ public import Base
 public import ProxyConfig
 public import XDSWire
 
-/// The aggregated discovery service over one stream at a time, state of the world (envoy's xds_protocol.rst): messages and the time go
-/// in, actions come out.
+/// The aggregated discovery service over one stream at a time, state of the world or delta (envoy's xds_protocol.rst): messages and the
+/// time go in, actions come out.
 ///
 /// Clusters, listeners and process settings are subscribed whole; endpoints, routes and secrets by the names that clusters and listeners
 /// refer to. What has come is offered to the owner as a `Snapshot` when every reference in it is resolved (warming); until then, and when
 /// it is refused, the last good one stands. A response that is good in itself but does not complete anything is acknowledged at once: a
 /// control plane may wait for that before it sends what is missing. One that completes a snapshot is acknowledged when the owner has
-/// taken that, and refused when the owner refuses it.
+/// taken that, and refused when the owner refuses it. In both variants alike: by delta less is sent, and what is decided is the same.
 public struct ADSClient: Sendable {
+    public enum Variant: Hashable, Sendable {
+        case stateOfTheWorld
+        case delta
+    }
+
     public enum Action: Hashable, Sendable {
+        /// On a stream of state of the world.
         case send(DiscoveryRequest)
+        /// On a stream of delta.
+        case sendDelta(DeltaDiscoveryRequest)
         /// Take this over and call `offerTaken`, or refuse it by `offerRefused`: one offer at a time, whenever it suits.
         case offer(Offer)
         /// Responses were refused: those of these types, with these versions. The control plane has been told.
@@ -62,6 +70,8 @@ public struct ADSClient: Sendable {
     public static let longestPatience = Nanoseconds.seconds(45)
     /// Of a refusal's text in bytes: a hostile resource shall not make us send, log and keep megabytes.
     static let maxReasonBytes = 8 * 1024
+    /// Of one type without an answer on a stream of delta: a control plane waits long before.
+    static let maxOpenResponses = 1000
 
     private let node: ClientNode
     private let identity: Node
@@ -69,6 +79,7 @@ public struct ADSClient: Sendable {
     private let ownSecrets: Set<String>
     private var subscriptions: [DiscoveredType: Subscription]
     private var isOpen = false
+    private var variant = Variant.stateOfTheWorld
     private var nodeIsSent = false
     private var silenceAt = Instant.never
     private var missingSince: [ResourceReference: Instant] = [:]
@@ -111,20 +122,35 @@ public struct ADSClient: Sendable {
     /// What has come last is what runs: nothing is missing, out for an answer, or refused.
     public var isSettled: Bool { taken != nil && offered == nil && refused == nil && missingSince.isEmpty && !hasRefusedResponse }
 
-    private var hasRefusedResponse: Bool { subscriptions.values.contains { $0.answer == .refused } }
+    private var hasRefusedResponse: Bool { subscriptions.values.contains { $0.answer == .refused || $0.isUnreadable } }
 
     /// What a complete snapshot waits for.
     public var missing: [ResourceReference] { missingSince.keys.sorted() }
 
     // MARK: The stream
 
-    public mutating func streamOpened(now: Instant) -> [Action] {
+    public mutating func streamOpened(_ variant: Variant = .stateOfTheWorld, now: Instant) -> [Action] {
         isOpen = true
         nodeIsSent = false
         silenceAt = now + Self.patience
-        var actions: [Action] = []
-        for type in DiscoveredType.allCases where type.isWildcard || !subscriptions[type]!.names.isEmpty { actions.append(request(type)) }
-        return actions
+        self.variant = variant
+        if variant == .delta { forgetUnaccepted() }
+        return DiscoveredType.allCases.flatMap { type in
+            type.isWildcard || !subscriptions[type]!.names.isEmpty ? request(type) : []
+        }
+    }
+
+    /// By delta the control plane is told what is held, so what it may have taken back meanwhile is not kept: it comes again.
+    private mutating func forgetUnaccepted() {
+        guard offered == nil else { return }
+        for type in DiscoveredType.allCases where subscriptions[type]!.isUnaccepted {
+            subscriptions[type]!.latest = subscriptions[type]!.taken
+            subscriptions[type]!.isUnaccepted = false
+            refused = nil
+        }
+        isOpen = false
+        _ = subscribe()
+        isOpen = true
     }
 
     /// Nonces die with their stream; what has come stays.
@@ -137,9 +163,48 @@ public struct ADSClient: Sendable {
         }
     }
 
-    /// A message of the stream: an encoded DiscoveryResponse.
+    /// A message of the stream: an encoded DiscoveryResponse or DeltaDiscoveryResponse.
     public mutating func receive(_ message: [UInt8], now: Instant) -> [Action] {
         guard isOpen else { return [] }
+        return switch variant {
+        case .stateOfTheWorld: receiveWorld(message, now)
+        case .delta: receiveDelta(message, now)
+        }
+    }
+
+    private mutating func receiveDelta(_ message: [UInt8], _ now: Instant) -> [Action] {
+        let response: DeltaDiscoveryResponse
+        do {
+            response = try DeltaDiscoveryResponse(decoding: message)
+        } catch {
+            return [.endStream(reason: bounded(error.description))]
+        }
+        silenceAt = .never
+        guard let type = DiscoveredType(typeURL: response.typeURL), subscriptions[type]!.isSubscribed else {
+            return [.tell("ignored: resources that nobody asked for, of type \"\(response.typeURL.prefix(200))\"")]
+        }
+        guard subscriptions[type]!.openNonces.count < Self.maxOpenResponses else {
+            return [.endStream(reason: "more than \(Self.maxOpenResponses) responses of \(type.name) without waiting for an answer")]
+        }
+        do throws(WireErrors) {
+            try subscriptions[type]!.latest.merge(response, names: type.isWildcard ? nil : Set(subscriptions[type]!.names))
+        } catch {
+            // This response alone: those before it still wait for theirs.
+            let reason = bounded(error.description)
+            subscriptions[type]!.isUnreadable = true
+            let answer = DeltaDiscoveryRequest(
+                typeURL: type.typeURL, responseNonce: response.nonce, errorDetail: RPCStatus(code: 3, message: reason))
+            return [.sendDelta(answer), .refused(Refusal(versions: [type: response.systemVersion], reason: reason))]
+        }
+        subscriptions[type]!.isUnreadable = false
+        subscriptions[type]!.nonce = response.nonce
+        subscriptions[type]!.openNonces.append(response.nonce)
+        subscriptions[type]!.answer = .open
+        subscriptions[type]!.isUnaccepted = true
+        return subscribe() + evaluate(now: now)
+    }
+
+    private mutating func receiveWorld(_ message: [UInt8], _ now: Instant) -> [Action] {
         let response: DiscoveryResponse
         do {
             response = try DiscoveryResponse(decoding: message)
@@ -157,7 +222,7 @@ public struct ADSClient: Sendable {
             try subscriptions[type]!.latest.merge(response, names: type.isWildcard ? nil : Set(subscriptions[type]!.names))
         } catch {
             let reason = bounded(error.description)
-            return [refuse(type, reason), .refused(Refusal(versions: [type: response.versionInfo], reason: reason))]
+            return refuse(type, reason) + [.refused(Refusal(versions: [type: response.versionInfo], reason: reason))]
         }
         return subscribe() + evaluate(now: now)
     }
@@ -226,7 +291,9 @@ public struct ADSClient: Sendable {
         let parts = subscriptions.mapValues(\.latest)
         let references = References(parts, ownSecrets: ownSecrets)
         let missing = references.missing
-        missingSince = Dictionary(uniqueKeysWithValues: missing.map { ($0, missingSince[$0] ?? now) })
+        // What does not exist is not waited for.
+        let awaited = missing.filter { !parts[$0.type]!.absent.contains($0.name ?? "") }
+        missingSince = Dictionary(uniqueKeysWithValues: awaited.map { ($0, missingSince[$0] ?? now) })
         completeBy = .never
         if let newest = missingSince.values.max(), let oldest = missingSince.values.min() {
             let limit = min(newest + Self.patience, oldest + Self.longestPatience)
@@ -305,11 +372,14 @@ public struct ADSClient: Sendable {
         for type in DiscoveredType.allCases where blamed.contains(type) {
             let own = problems.filter { $0.type == nil || $0.type == type }
             versions[type] = parts[type]?.version ?? ""
-            subscriptions[type]!.acknowledged = subscriptions[type]!.taken.version
-            guard isOpen, let part = parts[type], part.nonce == subscriptions[type]!.nonce, subscriptions[type]!.answer != .refused else {
+            subscriptions[type]!.acknowledged = variant == .delta ? "" : subscriptions[type]!.taken.version
+            subscriptions[type]!.isUnaccepted = true
+            guard isOpen, let part = parts[type], !part.nonce.isEmpty, part.nonce == subscriptions[type]!.nonce,
+                subscriptions[type]!.answer != .refused
+            else {
                 continue
             }
-            actions.append(refuse(type, bounded(own.map(\.text).joined(separator: "\n"))))
+            actions += refuse(type, bounded(own.map(\.text).joined(separator: "\n")))
         }
         actions += acknowledgeOpen()
         actions.append(.refused(Refusal(versions: versions, reason: bounded(problems.map(\.text).joined(separator: "\n")))))
@@ -330,8 +400,8 @@ public struct ADSClient: Sendable {
             subscriptions[type]!.latest.keep(Set(names))
             guard names != subscriptions[type]!.names else { continue }
             subscriptions[type]!.names = names
-            // With an answer outstanding, the names go with it: a request now would be that answer.
-            if isOpen, subscriptions[type]!.answer != .open { actions.append(request(type)) }
+            // With an answer outstanding, the names go with it: a request now would be that answer. In delta it would not.
+            if isOpen, variant == .delta || subscriptions[type]!.answer != .open { actions += request(type) }
         }
         return actions
     }
@@ -342,19 +412,67 @@ public struct ADSClient: Sendable {
 
     /// Accepts what has come last of a type.
     private mutating func acknowledge(_ type: DiscoveredType) -> [Action] {
-        subscriptions[type]!.acknowledged = subscriptions[type]!.latest.version
+        // What came by delta has no version as a whole that state of the world would know.
+        subscriptions[type]!.acknowledged = variant == .delta ? "" : subscriptions[type]!.latest.version
+        subscriptions[type]!.isUnaccepted = false
         guard isOpen, subscriptions[type]!.answer != .acknowledged, !subscriptions[type]!.nonce.isEmpty else { return [] }
         subscriptions[type]!.answer = .acknowledged
-        return [request(type)]
+        return request(type, isAnswer: true)
     }
 
-    private mutating func refuse(_ type: DiscoveredType, _ reason: String) -> Action {
+    private mutating func refuse(_ type: DiscoveredType, _ reason: String) -> [Action] {
         subscriptions[type]!.answer = .refused
         // google.rpc.Code INVALID_ARGUMENT.
-        return request(type, error: RPCStatus(code: 3, message: reason))
+        return request(type, isAnswer: true, error: RPCStatus(code: 3, message: reason))
     }
 
-    private mutating func request(_ type: DiscoveredType, error: RPCStatus? = nil) -> Action {
+    /// Tells what is subscribed, and in delta what is held at its beginning; `isAnswer`: to what has come last.
+    private mutating func request(_ type: DiscoveredType, isAnswer: Bool = false, error: RPCStatus? = nil) -> [Action] {
+        switch variant {
+        case .stateOfTheWorld: [worldRequest(type, error)]
+        case .delta: deltaRequests(type, isAnswer, error)
+        }
+    }
+
+    private mutating func deltaRequests(_ type: DiscoveredType, _ isAnswer: Bool, _ error: RPCStatus?) -> [Action] {
+        var request = DeltaDiscoveryRequest(node: nodeIsSent ? nil : node, typeURL: type.typeURL)
+        nodeIsSent = true
+        let (names, asked) = (Set(subscriptions[type]!.names), subscriptions[type]!.asked)
+        request.subscribe = names.subtracting(asked).sorted()
+        request.unsubscribe = asked.subtracting(names).sorted()
+        if !subscriptions[type]!.isSubscribed { request.initialVersions = initialVersions(type) }
+        subscriptions[type]!.asked = names
+        subscriptions[type]!.isSubscribed = true
+        guard isAnswer else { return [.sendDelta(request)] }
+
+        // None is open where the answer before is taken back.
+        var nonces = subscriptions[type]!.openNonces
+        if nonces.isEmpty { nonces = [subscriptions[type]!.nonce] }
+        subscriptions[type]!.openNonces = []
+        return nonces.enumerated().map { index, nonce in
+            var answer = index == 0 ? request : DeltaDiscoveryRequest(typeURL: type.typeURL)
+            answer.responseNonce = nonce
+            answer.errorDetail = error
+            return .sendDelta(answer)
+        }
+    }
+
+    /// What we hold, so that only what has changed since comes again. Of what was not accepted no version is told: then it does, or is
+    /// removed.
+    private func initialVersions(_ type: DiscoveredType) -> [String: String] {
+        let kind = subscriptions[type]!
+        let names = type == .nodeSettings ? kind.latest.versions.keys.sorted() : kind.latest.resources.map(\.name)
+        // Settings and listeners come in any case: whoever says nothing at all may not know us.
+        let isAskedAnew = type == .nodeSettings || type == .listener
+        return Dictionary(
+            names.map { name in
+                let version = kind.latest.versions[name] ?? ""
+                let isHeld = !kind.isUnaccepted || kind.taken.versions[name] == version
+                return (name, isHeld && !isAskedAnew ? version : "")
+            }, uniquingKeysWith: { first, _ in first })
+    }
+
+    private mutating func worldRequest(_ type: DiscoveredType, _ error: RPCStatus?) -> Action {
         if !subscriptions[type]!.isSubscribed, subscriptions[type]!.latest.version != subscriptions[type]!.acknowledged {
             // What came last on the stream before is not what we accepted: who is told of that version would not send it again.
             subscriptions[type]!.acknowledged = ""

@@ -43,6 +43,8 @@ final class ControlPlaneLink {
     /// Responses accepted and refused, by type.
     private(set) var accepted: [DiscoveredType: UInt64] = [:]
     private(set) var rejected: [DiscoveredType: UInt64] = [:]
+    /// Of the last stream.
+    private(set) var variant = ADSClient.Variant.delta
     /// The stream is open, and the control plane says nothing.
     private(set) var isSilent = false
     /// Why there are no reports; nil = there are.
@@ -76,7 +78,8 @@ final class ControlPlaneLink {
     private var clientTimer: LoopTimer!
     private var reportTimer: LoopTimer!
 
-    static let discoveryPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+    static let worldPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+    static let deltaPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
     static let reportPath = "/outrigger.v1.Reports/Stream"
     /// A snapshot of ten thousand services is some 30 MB; beyond this it is not configuration any more.
     static let maxDiscoveryBytes = 128 << 20
@@ -220,15 +223,31 @@ final class ControlPlaneLink {
         phase = .connected(address, since: loop.now)
         reconnection.opened(now: loop.now)
         isAnswered = false
-        let stream = GRPCClientStream(
-            connection, path: Self.discoveryPath, authority: options.authority, maxMessageBytes: Self.maxDiscoveryBytes)
-        stream.onMessage = { [unowned self] message in received(message) }
-        stream.onFinished = { [unowned self] end in lose("the ADS stream has ended: \(end)") }
-        discovery = stream
         log.info("xds", "connected to the control plane at \(address)")
-        perform(client.streamOpened(now: loop.now))
+        openDiscovery(.delta, connection)
         openReports()
         identity?.controlPlaneCame()
+    }
+
+    private func openDiscovery(_ variant: ADSClient.Variant, _ connection: HTTPClientConnection) {
+        let stream = GRPCClientStream(
+            connection, path: variant == .delta ? Self.deltaPath : Self.worldPath, authority: options.authority,
+            maxMessageBytes: Self.maxDiscoveryBytes)
+        stream.onMessage = { [unowned self] message in received(message) }
+        stream.onFinished = { [unowned self] end in discoveryEnded(variant, end) }
+        discovery = stream
+        self.variant = variant
+        perform(client.streamOpened(variant, now: loop.now))
+    }
+
+    /// A control plane that knows no delta says so at once; each connection asks anew, for it may be another program by then.
+    private func discoveryEnded(_ variant: ADSClient.Variant, _ end: GRPC.Failure) {
+        guard variant == .delta, end.status == GRPC.Status.unimplemented, !isAnswered, let connection, connection.isUsable else {
+            return lose("the ADS stream has ended: \(end)")
+        }
+        log.info("xds", "the control plane knows no delta (\(end)): going on with state of the world")
+        client.streamClosed()
+        openDiscovery(.stateOfTheWorld, connection)
     }
 
     /// The connection is of no use any more.
@@ -310,7 +329,10 @@ final class ControlPlaneLink {
     private func perform(_ action: ADSClient.Action) {
         switch action {
         case .send(let request):
-            count(request)
+            count(request.typeURL, request.responseNonce, isRefusal: request.errorDetail != nil)
+            discovery?.send(request.encoded())
+        case .sendDelta(let request):
+            count(request.typeURL, request.responseNonce, isRefusal: request.errorDetail != nil)
             discovery?.send(request.encoded())
         case .offer(let offer):
             if !offer.gaps.isEmpty {
@@ -330,11 +352,11 @@ final class ControlPlaneLink {
         }
     }
 
-    private func count(_ request: DiscoveryRequest) {
-        guard let type = DiscoveredType(typeURL: request.typeURL), !request.responseNonce.isEmpty else { return }
-        if request.errorDetail != nil {
+    private func count(_ typeURL: String, _ nonce: String, isRefusal: Bool) {
+        guard let type = DiscoveredType(typeURL: typeURL), !nonce.isEmpty else { return }
+        if isRefusal {
             rejected[type, default: 0] += 1
-        } else if countedNonces.updateValue(request.responseNonce, forKey: request.typeURL) != request.responseNonce {
+        } else if countedNonces.updateValue(nonce, forKey: typeURL) != nonce {
             accepted[type, default: 0] += 1
         }
     }
