@@ -165,8 +165,9 @@ struct TestTLS {
         return try TLSContext.server(
             DownstreamTLS(
                 certificate: .file(chain: pair.chain, privateKey: pair.key),
-                validation: asksClient ? TLSValidation(trust: .file(authority.certificate)) : nil, alpn: alpn),
-            now: Clock.realtime() / 1_000_000_000, requiresCertificate: requiresCertificate, files: Self.read)
+                validation: asksClient ? TLSValidation(trust: .file(authority.certificate)) : nil,
+                requiresCertificate: requiresCertificate, alpn: alpn),
+            now: Clock.realtime() / 1_000_000_000, files: Self.read)
     }
 
     func client(showsCertificate: Bool = false, trust: String? = nil, names: [String] = [], alpn: [String] = ["h2"]) throws -> TLSContext {

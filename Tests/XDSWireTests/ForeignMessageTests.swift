@@ -132,6 +132,49 @@ import Testing
         }
     }
 
+    @Test("endpoints are told from others in one way; any other would have to be honoured, and is refused")
+    func socketMatches() throws {
+        func read(_ key: String, _ socket: AnyType) throws -> Cluster? {
+            let bytes = Self.cluster {
+                $0.message(.transport_socket, TransportSocketField.self) { $0.any(.typed_config, .upstreamTLS, NoField.self) { _ in } }
+                $0.message(.transport_socket_matches, TransportSocketMatchField.self) {
+                    $0.message(.match, StructField.self) { $0.entry(key) { $0.chosenBool(.bool_value, true) } }
+                    $0.message(.transport_socket, TransportSocketField.self) { $0.any(.typed_config, socket, NoField.self) { _ in } }
+                }
+            }
+            guard case .cluster(let cluster) = try DecodedResource(.cluster, bytes) else { return nil }
+            return cluster
+        }
+        #expect(try read("plaintext", .rawBuffer)?.tls?.sparesPlaintextEndpoints == true)
+        for (key, socket) in [("tlsMode", AnyType.rawBuffer), ("plaintext", .upstreamTLS)] {
+            #expect(throws: WireErrors.self) { try read(key, socket) }
+        }
+    }
+
+    @Test("a certificate that is verified when it is shown need not be demanded")
+    func optionalCertificate() throws {
+        func read(_ isRequired: Bool?) throws -> DownstreamTLS? {
+            let bytes = message(DownstreamTLSField.self) {
+                $0.message(.common_tls_context, CommonTLSField.self) {
+                    $0.message(.tls_certificate_sds_secret_configs, SDSSecretConfigField.self) {
+                        $0.string(.name, "ours")
+                        $0.adsSource(.sds_config)
+                    }
+                    $0.message(.validation_context_sds_secret_config, SDSSecretConfigField.self) {
+                        $0.string(.name, "theirs")
+                        $0.adsSource(.sds_config)
+                    }
+                }
+                if let isRequired { $0.wrapped(.require_client_certificate, isRequired) }
+            }
+            return try decodeMessage(DownstreamTLS.self, bytes[...], "DownstreamTlsContext").value
+        }
+        for (isRequired, expected) in [(nil, false), (false, false), (true, true)] as [(Bool?, Bool)] {
+            let tls = try #require(try read(isRequired))
+            #expect(tls.validation?.trust == .sds(name: "theirs") && tls.requiresCertificate == expected)
+        }
+    }
+
     @Test("TLS without ALPN offers what the cluster speaks, as Envoy's connection pools do")
     func upstreamALPN() throws {
         let bytes = Self.httpOptions(isTLS: true) { $0.emptyMessage(.auto_config) }

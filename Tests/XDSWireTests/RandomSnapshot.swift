@@ -175,14 +175,17 @@ struct RandomSnapshot {
     private mutating func alpn() -> [String] { pick([[], ["h2"], ["h2", "http/1.1"]]) }
 
     private mutating func downstreamTLS() -> DownstreamTLS {
-        DownstreamTLS(certificate: certificate(), validation: maybe { $0.validation() }, alpn: alpn())
+        let validation = maybe { $0.validation() }
+        return DownstreamTLS(
+            certificate: certificate(), validation: validation, requiresCertificate: validation == nil || coin(), alpn: alpn())
     }
 
     /// Where nothing is offered, a reader fills in what the cluster speaks.
     private mutating func upstreamTLS(_ upstreamProtocol: UpstreamProtocol) -> UpstreamTLS {
         UpstreamTLS(
             validation: maybe { $0.validation() }, certificate: maybe { $0.certificate() }, sni: maybe { $0.text() },
-            alpn: pick(upstreamProtocol == .tcp ? [[], ["mesh"]] : [["h2"], ["h2", "http/1.1"], ["mesh"]]), isEnforced: coin())
+            alpn: pick(upstreamProtocol == .tcp ? [[], ["mesh"]] : [["h2"], ["h2", "http/1.1"], ["mesh"]]), isEnforced: coin(),
+            sparesPlaintextEndpoints: coin())
     }
 
     // MARK: Routes
@@ -289,7 +292,7 @@ struct RandomSnapshot {
                         Endpoint(
                             host: allowsNames && maker.coin() ? .name(maker.name("host")) : .ip(maker.ip()),
                             port: Port(1 + maker.below(65535)),
-                            weight: maker.number(1...1 << 20))
+                            weight: maker.number(1...1 << 20), isPlaintext: maker.coin())
                     })
             })
     }

@@ -27,6 +27,8 @@ final class Supervisor {
     private(set) var rejection: (version: String, reason: String, at: Instant)?
     /// When the last worker took the running snapshot over; nil while some have not.
     private(set) var appliedAt: Instant?
+    /// Callers may come with TLS for the proxy's own certificate: all workers open it, and will after what is being applied.
+    private(set) var servesIdentity = false
     /// What runs was read from the state file, and no control plane has confirmed it.
     var runsFromDisk = false
     /// When the state file that runs was written, in nanoseconds since 1970.
@@ -271,6 +273,7 @@ final class Supervisor {
 
     /// Certificates are there that were not: what waited for them goes on.
     private func certificatesCame() {
+        link?.reportSoon()
         openClosedListeners()
         guard loadWaitsForCertificate else { return }
         lastFile = nil
@@ -304,6 +307,7 @@ final class Supervisor {
         openAddresses = Set(next.listeners.map(\.configuration.address))
         applied = []
         appliedAt = nil
+        servesIdentity = servesIdentity && opensIdentity
         for (index, worker) in workers.enumerated() { worker.post(.apply(next, sockets: sockets.mapValues { $0[index] })) }
     }
 
@@ -399,6 +403,7 @@ final class Supervisor {
                 takeWaitingOffer()
             }
             appliedAt = loop.now
+            servesIdentity = opensIdentity
             if state == .initializing { state = .live }
             keepApplied()
             link?.reportSoon()

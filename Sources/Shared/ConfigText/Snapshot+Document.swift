@@ -294,6 +294,7 @@ extension ClusterLoadAssignment {
                 return .entries([
                     "address": .text(address), "weight": endpoint.weight == 1 ? nil : .number(endpoint.weight),
                     "zone": locality.locality.zone.isEmpty ? nil : .text(locality.locality.zone),
+                    "plaintext": endpoint.isPlaintext ? .flag(true) : nil,
                 ])
             }
         }
@@ -345,7 +346,7 @@ extension HealthCheck {
 extension DownstreamTLS {
     fileprivate var document: Document {
         .entries([
-            "certificate": certificate.document, "require_client_certificate": validation == nil ? nil : .flag(true),
+            "certificate": certificate.document, "require_client_certificate": validation == nil ? nil : .flag(requiresCertificate),
             "validation": validation?.document, "alpn_protocols": .nonEmpty(alpn.map { .text($0) }),
         ])
     }
@@ -354,7 +355,8 @@ extension DownstreamTLS {
 extension UpstreamTLS {
     fileprivate var document: Document {
         .entries([
-            "enforced": .flag(isEnforced), "validation": validation?.document, "certificate": certificate?.document,
+            "enforced": .flag(isEnforced), "spares_plaintext_endpoints": sparesPlaintextEndpoints ? .flag(true) : nil,
+            "validation": validation?.document, "certificate": certificate?.document,
             "sni": sni.map { .text($0) }, "alpn_protocols": .nonEmpty(alpn.map { .text($0) }),
         ])
     }

@@ -148,11 +148,14 @@ public struct Endpoint: Hashable, Sendable {
     public var port: Port
     /// load_balancing_weight; at least 1.
     public var weight: UInt32
+    /// metadata envoy.transport_socket_match: it speaks no TLS. Means something where `UpstreamTLS.sparesPlaintextEndpoints`.
+    public var isPlaintext: Bool
 
-    public init(host: Host, port: Port, weight: UInt32 = 1) {
+    public init(host: Host, port: Port, weight: UInt32 = 1, isPlaintext: Bool = false) {
         self.host = host
         self.port = port
         self.weight = weight
+        self.isPlaintext = isPlaintext
     }
 }
 

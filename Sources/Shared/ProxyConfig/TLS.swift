@@ -29,13 +29,19 @@ public struct TLSValidation: Hashable, Sendable {
 /// envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.
 public struct DownstreamTLS: Hashable, Sendable {
     public var certificate: CertificateSource
-    /// Presence = a client certificate is required.
+    /// How a client's certificate is checked; nil = none is asked for.
     public var validation: TLSValidation?
+    /// require_client_certificate. False, with a validation: who shows none is let in too, and is nobody. Without a validation it means
+    /// nothing.
+    public var requiresCertificate: Bool
     public var alpn: [String]
 
-    public init(certificate: CertificateSource, validation: TLSValidation? = nil, alpn: [String] = []) {
+    public init(
+        certificate: CertificateSource, validation: TLSValidation? = nil, requiresCertificate: Bool = true, alpn: [String] = []
+    ) {
         self.certificate = certificate
         self.validation = validation
+        self.requiresCertificate = requiresCertificate
         self.alpn = alpn
     }
 }
@@ -50,14 +56,19 @@ public struct UpstreamTLS: Hashable, Sendable {
     public var alpn: [String]
     /// App Mesh's enforce: false = plaintext is used where the endpoint speaks no TLS.
     public var isEnforced: Bool
+    /// transport_socket_matches: endpoints with `isPlaintext` are called without TLS. They are known by the configuration alone: nobody
+    /// on the way can make one of them.
+    public var sparesPlaintextEndpoints: Bool
 
     public init(
-        validation: TLSValidation?, certificate: CertificateSource? = nil, sni: String? = nil, alpn: [String] = [], isEnforced: Bool = true
+        validation: TLSValidation?, certificate: CertificateSource? = nil, sni: String? = nil, alpn: [String] = [], isEnforced: Bool = true,
+        sparesPlaintextEndpoints: Bool = false
     ) {
         self.validation = validation
         self.certificate = certificate
         self.sni = sni
         self.alpn = alpn
         self.isEnforced = isEnforced
+        self.sparesPlaintextEndpoints = sparesPlaintextEndpoints
     }
 }

@@ -12,7 +12,7 @@ public import ProxyConfig
     public let certificates: [TLSCertificate]
     /// What it was read from, each once: whoever keeps the context up to date watches these.
     public let files: [String]
-    /// Whether the other side's certificate is checked. It must show one, unless the context was made without `requiresCertificate`.
+    /// Whether the other side's certificate is checked. It must show one, unless `DownstreamTLS.requiresCertificate` is false.
     public var verifiesPeer: Bool { trust != nil }
     public let trust: TLSTrust?
     let isServer: Bool
@@ -24,15 +24,13 @@ public import ProxyConfig
     /// - Parameters:
     ///   - now: seconds since 1970; a certificate must be valid then.
     ///   - trusts: where contexts look for a trust that is parsed already.
-    ///   - requiresCertificate: with a validation, false lets clients without a certificate in too: `TLSSession.peer` is nil for them.
     ///   - files: reads a file whole; what it throws is told as what was found.
     public static func server(
-        _ tls: DownstreamTLS, now: Int64, trusts: TLSTrustCache = TLSTrustCache(), requiresCertificate: Bool = true,
-        files: (String) throws -> [UInt8]
+        _ tls: DownstreamTLS, now: Int64, trusts: TLSTrustCache = TLSTrustCache(), files: (String) throws -> [UInt8]
     ) throws(TLSConfigurationError) -> TLSContext {
         try TLSContext(
             isServer: true, certificate: tls.certificate, validation: tls.validation, protocols: tls.alpn, now: now, trusts: trusts,
-            requiresCertificate: requiresCertificate, read: files)
+            requiresCertificate: tls.requiresCertificate, read: files)
     }
 
     /// What connections to endpoints need. Names for SNI are given to each session.

@@ -58,6 +58,7 @@ extension Cluster: WireMessage {
                 $0.any(.typed_config, .upstreamTLS, tls)
             }
             if !tls.isEnforced { message.tlsNotEnforced() }
+            if tls.sparesPlaintextEndpoints { message.plaintextEndpoints() }
         }
         message.message(.common_lb_config, CommonLBConfigField.self) {
             $0.message(.healthy_panic_threshold, PercentField.self) { $0.double(.value, panicThresholdPercent) }
@@ -118,8 +119,8 @@ extension Cluster: WireMessage {
     /// Values that are not there are Envoy's defaults: connect timeout 5 s, 1024 for each limit, panic at 50 %.
     static func read(_ message: MessageReader<Fields>) -> Cluster? {
         message.refuse(
-            .max_requests_per_connection, .upstream_bind_config, .lb_subset_config, .cluster_type, .filters, .transport_socket_matches,
-            .upstream_config, .transport_socket_matcher)
+            .max_requests_per_connection, .upstream_bind_config, .lb_subset_config, .cluster_type, .filters, .upstream_config,
+            .transport_socket_matcher)
         let name = message.requiredString(.name)
         let discovery = message.discovery(clusterName: name)
         let options = message.upstreamOptions()
@@ -133,6 +134,7 @@ extension Cluster: WireMessage {
         var tls = message.tls()
         // As Envoy's connection pools do: what is not said is what the cluster speaks.
         if tls?.alpn.isEmpty == true { tls?.alpn = options.upstreamProtocol.alpn }
+        if tls == nil { message.refuse(.transport_socket_matches) }
         if options.upstreamProtocol == .auto, tls == nil {
             message.fail(.transport_socket, expected: "TLS: with auto_config ALPN chooses the protocol", found: "plaintext")
         }
@@ -212,6 +214,18 @@ enum TypedExtensionField: Int, WireField {
 }
 
 extension MessageWriter<Cluster.Fields> {
+    /// Endpoints whose metadata says so get no TLS; all others have the cluster's `transport_socket`.
+    fileprivate mutating func plaintextEndpoints() {
+        message(.transport_socket_matches, TransportSocketMatchField.self) {
+            $0.string(.name, PlaintextMark.key)
+            $0.message(.match, StructField.self) { $0.entry(PlaintextMark.key) { $0.chosenBool(.bool_value, true) } }
+            $0.message(.transport_socket, TransportSocketField.self) {
+                $0.string(.name, "envoy.transport_sockets.raw_buffer")
+                $0.any(.typed_config, .rawBuffer, NoField.self) { _ in }
+            }
+        }
+    }
+
     fileprivate mutating func tlsNotEnforced() {
         message(.metadata, MetadataField.self) {
             $0.message(.filter_metadata, MapEntryField.self) {
@@ -282,11 +296,27 @@ extension MessageReader<Cluster.Fields> {
             guard var tls = socket.open(UpstreamTLSField.self).flatMap(UpstreamTLS.read) else { return nil }
             let flag = message(.metadata, MetadataField.self)?.outrigger()?["tls_enforced"]
             if let flag, flag.has(.bool_value) { tls.isEnforced = flag.bool(.bool_value) }
+            tls.sparesPlaintextEndpoints = sparesPlaintextEndpoints()
             return tls
         default:
             socket.fail(expected: AnyType.upstreamTLS.rawValue)
             return nil
         }
+    }
+
+    /// One form is understood: ours. Another would have to be honoured, and is refused.
+    private func sparesPlaintextEndpoints() -> Bool {
+        let matches = messages(.transport_socket_matches, TransportSocketMatchField.self)
+        guard let match = matches.first else { return false }
+        let entries = match.message(.match, StructField.self)?.entries() ?? []
+        let socket = match.message(.transport_socket, TransportSocketField.self)?.any(.typed_config)
+        guard matches.count == 1, entries.count == 1, entries[0].key == PlaintextMark.key, entries[0].value.bool(.bool_value),
+            socket?.type == .rawBuffer
+        else {
+            fail(.transport_socket_matches, expected: "one: raw_buffer for {\(PlaintextMark.key): true}", found: "\(matches.count), others")
+            return false
+        }
+        return true
     }
 
     /// Explicit options beat the deprecated fields of the cluster, as in Envoy.

@@ -79,6 +79,7 @@ extension Endpoint: WireMessage {
     enum Fields: Int, WireField {
         case endpoint = 1
         case health_status = 2
+        case metadata = 3
         case load_balancing_weight = 4
         case endpoint_name = 5
     }
@@ -93,6 +94,14 @@ extension Endpoint: WireMessage {
             }
             if case .name(let name) = host { $0.string(.hostname, name) }
         }
+        if isPlaintext {
+            message.message(.metadata, MetadataField.self) {
+                $0.message(.filter_metadata, MapEntryField.self) {
+                    $0.string(.key, PlaintextMark.metadata)
+                    $0.message(.value, StructField.self) { $0.entry(PlaintextMark.key) { $0.chosenBool(.bool_value, true) } }
+                }
+            }
+        }
         message.wrapped(.load_balancing_weight, weight)
     }
 
@@ -106,7 +115,9 @@ extension Endpoint: WireMessage {
         endpoint.refuse(.additional_addresses)
         return Endpoint(
             host: IPAddress(host).map(Host.ip) ?? .name(host), port: port,
-            weight: message.wrapped(.load_balancing_weight, in: 1...UInt32.max) ?? 1)
+            weight: message.wrapped(.load_balancing_weight, in: 1...UInt32.max) ?? 1,
+            isPlaintext: message.message(.metadata, MetadataField.self)?[PlaintextMark.metadata]?[PlaintextMark.key]?.bool(.bool_value)
+                ?? false)
     }
 }
 

@@ -131,6 +131,20 @@ enum TransportSocketField: Int, WireField {
     case typed_config = 3
 }
 
+/// envoy.config.cluster.v3.Cluster.TransportSocketMatch.
+enum TransportSocketMatchField: Int, WireField {
+    case name = 1
+    case match = 2
+    case transport_socket = 3
+}
+
+/// How an endpoint says in its metadata that it speaks no TLS.
+enum PlaintextMark {
+    /// The part of an endpoint's metadata that `transport_socket_matches` look at.
+    static let metadata = "envoy.transport_socket_match"
+    static let key = "plaintext"
+}
+
 /// envoy.config.core.v3.HttpProtocolOptions.
 enum CommonHTTPOptionsField: Int, WireField {
     case idle_timeout = 1
@@ -201,8 +215,10 @@ let outriggerMetadataKey = "outrigger"
 
 extension MessageReader<MetadataField> {
     /// Our own part.
-    func outrigger() -> MessageReader<StructField>? {
-        messages(.filter_metadata, MapEntryField.self).last { $0.string(.key) == outriggerMetadataKey }?.message(.value, StructField.self)
+    func outrigger() -> MessageReader<StructField>? { self[outriggerMetadataKey] }
+
+    subscript(key: String) -> MessageReader<StructField>? {
+        messages(.filter_metadata, MapEntryField.self).last { $0.string(.key) == key }?.message(.value, StructField.self)
     }
 }
 

@@ -17,6 +17,7 @@ extension NodeReport: WireMessage {
         case outlier_events = 10
         case certificates = 11
         case process = 12
+        case identity = 13
     }
 
     /// outrigger.v1.NodeReport.Applied and Rejection.
@@ -50,6 +51,7 @@ extension NodeReport: WireMessage {
         message.messages(.outlier_events, outlierEvents)
         message.messages(.certificates, certificates)
         message.message(.process, process)
+        if let identity { message.message(.identity, identity) }
     }
 
     static func read(_ message: MessageReader<Fields>) -> NodeReport? {
@@ -73,7 +75,28 @@ extension NodeReport: WireMessage {
             isLastGoodFromDisk: message.bool(.last_good_from_disk), clusters: clusters,
             outlierEvents: message.bounded(.outlier_events, OutlierEventReport.self, limit: ReportLimits.outlierEvents),
             certificates: message.bounded(.certificates, CertificateReport.self, limit: ReportLimits.certificates),
+            identity: message.message(.identity, IdentityReport.self),
             process: message.message(.process, ProcessReport.self) ?? ProcessReport())
+    }
+}
+
+extension IdentityReport: WireMessage {
+    /// outrigger.v1.IdentityReport.
+    enum Fields: Int, WireField {
+        case serial = 1
+        case not_after_ms = 2
+        case served = 3
+    }
+
+    func write(to message: inout MessageWriter<Fields>) {
+        message.string(.serial, serial)
+        message.number(.not_after_ms, notAfter)
+        message.bool(.served, isServed)
+    }
+
+    static func read(_ message: MessageReader<Fields>) -> IdentityReport? {
+        IdentityReport(
+            serial: message.boundedString(.serial), notAfter: message.signed(.not_after_ms), isServed: message.bool(.served))
     }
 }
 

@@ -51,12 +51,15 @@ public struct NodeReport: Hashable, Sendable {
     /// Since the last report.
     public var outlierEvents: [OutlierEventReport]
     public var certificates: [CertificateReport]
+    /// The proxy's own certificate in its mesh; nil = it has none that holds.
+    public var identity: IdentityReport?
     public var process: ProcessReport
 
     public init(
         node: ClientNode? = nil, state: State, startedAt: Int64, reportedAt: Int64, applied: Applied? = nil, configurationAge: Int64 = 0,
         rejection: Rejection? = nil, isLastGoodFromDisk: Bool = false, clusters: [ClusterReport] = [],
-        outlierEvents: [OutlierEventReport] = [], certificates: [CertificateReport] = [], process: ProcessReport = ProcessReport()
+        outlierEvents: [OutlierEventReport] = [], certificates: [CertificateReport] = [], identity: IdentityReport? = nil,
+        process: ProcessReport = ProcessReport()
     ) {
         self.node = node
         self.state = state
@@ -69,6 +72,7 @@ public struct NodeReport: Hashable, Sendable {
         self.clusters = clusters
         self.outlierEvents = outlierEvents
         self.certificates = certificates
+        self.identity = identity
         self.process = process
     }
 
@@ -188,6 +192,20 @@ public struct CertificateReport: Hashable, Sendable {
     public init(name: String, notAfter: Int64) {
         self.name = name
         self.notAfter = notAfter
+    }
+}
+
+public struct IdentityReport: Hashable, Sendable {
+    /// In hexadecimal.
+    public var serial: String
+    public var notAfter: Int64
+    /// Those inbound listeners that are to use it take TLS with it now; there is one at least.
+    public var isServed: Bool
+
+    public init(serial: String, notAfter: Int64, isServed: Bool) {
+        self.serial = serial
+        self.notAfter = notAfter
+        self.isServed = isServed
     }
 }
 

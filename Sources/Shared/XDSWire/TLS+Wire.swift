@@ -83,7 +83,7 @@ extension DownstreamTLS: WireMessage {
         message.message(.common_tls_context, CommonTLSField.self) {
             $0.write(certificate: certificate, validation: validation, alpn: alpn)
         }
-        if validation != nil { message.wrapped(.require_client_certificate, true) }
+        if validation != nil { message.wrapped(.require_client_certificate, requiresCertificate) }
     }
 
     static func read(_ message: MessageReader<DownstreamTLSField>) -> DownstreamTLS? {
@@ -91,21 +91,21 @@ extension DownstreamTLS: WireMessage {
         guard let common = message.required(.common_tls_context, CommonTLSField.self) else { return nil }
         let parts = common.parts()
         let isRequired = message.wrappedBool(.require_client_certificate) ?? false
-        if isRequired != (parts.validation != nil) {
-            message.fail(
-                .require_client_certificate, expected: isRequired ? "a validation context beside it" : "true beside a validation context",
-                found: isRequired ? "none" : "false")
+        if isRequired, parts.validation == nil {
+            message.fail(.require_client_certificate, expected: "a validation context beside it", found: "none")
         }
         guard let certificate = parts.certificate else {
             common.fail(.tls_certificates, expected: "one certificate, here or by SDS", found: "none")
             return nil
         }
-        return DownstreamTLS(certificate: certificate, validation: parts.validation, alpn: parts.alpn)
+        return DownstreamTLS(
+            certificate: certificate, validation: parts.validation, requiresCertificate: isRequired || parts.validation == nil,
+            alpn: parts.alpn)
     }
 }
 
 extension UpstreamTLS: WireMessage {
-    /// `isEnforced` has no field here: see `Cluster`.
+    /// `isEnforced` and `sparesPlaintextEndpoints` have no field here: see `Cluster`.
     func write(to message: inout MessageWriter<UpstreamTLSField>) {
         message.message(.common_tls_context, CommonTLSField.self) {
             $0.write(certificate: certificate, validation: validation, alpn: alpn)

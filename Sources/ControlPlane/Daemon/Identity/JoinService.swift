@@ -35,7 +35,6 @@ final class JoinService {
             Log.info("join", "another authority signs now; the one before is trusted for \(max(0, end - now)) s more")
         }
         if authority.root.id != known { recordRoot(isFirst: known == nil) }
-        controller.publisher.trustBundle = Array(trustBundle.utf8)
         retirement = LoopTimer { [unowned self] _ in retire() }
         retire()
     }
@@ -65,7 +64,9 @@ final class JoinService {
     /// Takes the root before out of the bundle when its time has come; until then, looks again.
     private func retire() {
         controller.publisher.trustBundle = Array(trustBundle.utf8)
-        guard let retired = authority.retired(now: now) else { return }
+        let retired = authority.retired(now: now)
+        controller.authorities = Set([authority.root.id] + (retired.map { [$0.root.id] } ?? []))
+        guard let retired else { return }
         // Clocks may be set meanwhile: no longer than an hour at a time.
         controller.loop.setDeadline(retirement, controller.loop.now + .seconds(min(3600, retired.until - now + 1)))
     }
@@ -75,8 +76,9 @@ final class JoinService {
     func serverContext(chain: String, key: String, clientAuthority: String?) throws -> TLSContext {
         let clients = "the authorities of clients"
         let tls = DownstreamTLS(
-            certificate: .file(chain: chain, privateKey: key), validation: TLSValidation(trust: .file(clients)), alpn: ["h2", "http/1.1"])
-        return try TLSContext.server(tls, now: now, requiresCertificate: false) { [trustBundle] path in
+            certificate: .file(chain: chain, privateKey: key), validation: TLSValidation(trust: .file(clients)),
+            requiresCertificate: false, alpn: ["h2", "http/1.1"])
+        return try TLSContext.server(tls, now: now) { [trustBundle] path in
             func read(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path))) }
             guard path == clients else { return try read(path) }
             return try Array(trustBundle.utf8) + (clientAuthority.map { try read($0) } ?? [])

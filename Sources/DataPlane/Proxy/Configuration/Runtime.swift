@@ -15,16 +15,22 @@ final class Host: Sendable {
     let weight: UInt32
     let priority: UInt32
     let locality: Locality
+    /// Called without TLS where the cluster spares such endpoints.
+    let isPlaintext: Bool
     let health: HostHealth
     /// The address as logs and metrics show it.
     let label: String
 
-    init(address: SocketAddress, hostname: String, weight: UInt32, priority: UInt32, locality: Locality, health: HostHealth) {
+    init(
+        address: SocketAddress, hostname: String, weight: UInt32, priority: UInt32, locality: Locality, isPlaintext: Bool = false,
+        health: HostHealth
+    ) {
         self.address = address
         self.hostname = hostname
         self.weight = weight
         self.priority = priority
         self.locality = locality
+        self.isPlaintext = isPlaintext
         self.health = health
         label = "\(address)"
     }

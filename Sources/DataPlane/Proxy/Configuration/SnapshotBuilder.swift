@@ -178,17 +178,21 @@ struct HostSeed: Hashable {
     var weight: UInt32
     var priority: UInt32
     var locality: Locality
+    var isPlaintext: Bool
 
-    init(address: SocketAddress, hostname: String, weight: UInt32, priority: UInt32, locality: Locality) {
+    init(address: SocketAddress, hostname: String, weight: UInt32, priority: UInt32, locality: Locality, isPlaintext: Bool = false) {
         self.address = address
         self.hostname = hostname
         self.weight = weight
         self.priority = priority
         self.locality = locality
+        self.isPlaintext = isPlaintext
     }
 
     init(_ host: Host) {
-        self.init(address: host.address, hostname: host.hostname, weight: host.weight, priority: host.priority, locality: host.locality)
+        self.init(
+            address: host.address, hostname: host.hostname, weight: host.weight, priority: host.priority, locality: host.locality,
+            isPlaintext: host.isPlaintext)
     }
 
     /// The endpoints that are given as addresses.
@@ -198,7 +202,7 @@ struct HostSeed: Hashable {
                 guard case .ip(let ip) = endpoint.host else { return nil }
                 return HostSeed(
                     address: SocketAddress(ip, endpoint.port), hostname: "", weight: endpoint.weight, priority: locality.priority,
-                    locality: locality.locality)
+                    locality: locality.locality, isPlaintext: endpoint.isPlaintext)
             }
         }
     }
@@ -211,7 +215,7 @@ struct HostSeed: Hashable {
         let hosts = zip(unique, health).map { seed, health in
             Host(
                 address: seed.address, hostname: seed.hostname, weight: seed.weight, priority: seed.priority, locality: seed.locality,
-                health: health)
+                isPlaintext: seed.isPlaintext, health: health)
         }
         return HostSet(hosts: hosts, isResolved: isResolved)
     }

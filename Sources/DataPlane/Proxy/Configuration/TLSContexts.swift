@@ -90,6 +90,7 @@ final class TLSContexts {
         var tls = tls
         tls.sni = nil
         tls.isEnforced = true
+        tls.sparesPlaintextEndpoints = false
         return runtime(for: .client(tls))
     }
 
@@ -190,6 +191,7 @@ final class TLSContexts {
     // MARK: Loading
 
     private func load(_ entry: Entry) {
+        guard !waitsForOwn(entry) else { return }
         // Before reading: a change meanwhile makes another attempt.
         let stamps = FileStamp.all(entry.source.files)
         let isNews = stamps != entry.stamps
@@ -225,6 +227,17 @@ final class TLSContexts {
         } catch {
             refuse(entry, "\(error)", isNews: isNews)
         }
+    }
+
+    /// Before the proxy has joined its mesh nothing is wrong with what needs its certificate.
+    private func waitsForOwn(_ entry: Entry) -> Bool {
+        guard ownReport != nil, secrets[Secret.identityName] == nil, entry.source.secrets.contains(Secret.identityName) else {
+            return false
+        }
+        let problem = "waits for the certificate of this proxy in its mesh"
+        if entry.runtime.problem != problem { log.info("tls", "\(entry.source.name): \(problem)") }
+        entry.runtime.fail(problem)
+        return true
     }
 
     private func makeContext(_ source: TLSSource, _ read: (String) throws -> [UInt8]) throws(TLSConfigurationError) -> TLSContext {

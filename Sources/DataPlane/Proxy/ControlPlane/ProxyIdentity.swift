@@ -75,10 +75,10 @@ final class ProxyIdentity {
     }
 
     /// The file, while the certificate in it holds.
-    var usable: String? {
-        guard let certificate, certificate.notAfter > wallClock() else { return nil }
-        return path
-    }
+    var usable: String? { held == nil ? nil : path }
+
+    /// The certificate, while it holds.
+    var held: TLSCertificate? { certificate.flatMap { $0.notAfter > wallClock() ? $0 : nil } }
 
     /// Since when it should be renewed, in seconds since 1970; nil: there is none.
     private var renewalTime: Int64? { certificate.map { $0.notBefore + ($0.notAfter - $0.notBefore) / 2 } }

@@ -3,6 +3,7 @@ import ProxyConfig
 import Reactor
 import Resilience
 import Telemetry
+import Transport
 import XDSClient
 import XDSWire
 
@@ -108,7 +109,22 @@ extension Supervisor: ManagedProcess {
                 NodeReport.Rejection(version: String(cut: $0.version), reason: String(cut: $0.reason), at: maker.time($0.at))
             },
             isLastGoodFromDisk: runsFromDisk, clusters: maker.clusters(), outlierEvents: maker.events(events),
-            certificates: maker.certificateReports(), process: maker.process())
+            certificates: maker.certificateReports(),
+            identity: link?.identity?.held.map {
+                IdentityReport(serial: $0.serial, notAfter: $0.notAfter * 1000, isServed: servesIdentity)
+            }, process: maker.process())
+    }
+
+    /// Whether the inbound listeners that take TLS with the proxy's own certificate do so, and there are such.
+    var opensIdentity: Bool {
+        snapshot?.listeners.contains { $0.configuration.servesIdentity } == true
+            && !closedListeners.contains { $0.configuration.servesIdentity }
+    }
+}
+
+extension Listener {
+    fileprivate var servesIdentity: Bool {
+        direction == .inbound && filterChains.contains { $0.tls?.certificate == .sds(name: Secret.identityName) }
     }
 }
 

@@ -25,13 +25,18 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     private let started: Instant
     /// Too old for another request from here on (max_connection_duration).
     private let retireAt: Instant
+    /// Of its host when it began to open.
+    private let generation: Int
     private var requestFraming = Framing.none
     /// How long the endpoint keeps an idle connection, as far as we know: what it says in Keep-Alive, or the default.
     private var idleTime: Nanoseconds
 
-    /// - Parameter opensTLS: false where the connection before it has done so.
-    init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker, opensTLS: Bool = true) {
+    /// - Parameters:
+    ///   - opensTLS: false where the connection before it has done so.
+    ///   - generation: of the host when that one began; nil = it begins now.
+    init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker, opensTLS: Bool = true, generation: Int? = nil) {
         self.host = host
+        self.generation = generation ?? host.generation
         decoder = ResponseDecoder(limits: MessageLimits())
         started = worker.loop.now
         idleTime = host.cluster.idleTime
@@ -177,7 +182,9 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     func release(requestWasSent: Bool) {
         stream = nil
         guard !isClosed else { return }
-        guard isReusable, requestWasSent, !hasOutput, stash.isEmpty, !host.isGone, !worker.isDraining, worker.loop.now < retireAt else {
+        guard isReusable, requestWasSent, !hasOutput, stash.isEmpty, !host.isGone, generation == host.generation, !worker.isDraining,
+            worker.loop.now < retireAt
+        else {
             return close()
         }
         // It may have been held back for a caller who reads slowly; the next one is another.

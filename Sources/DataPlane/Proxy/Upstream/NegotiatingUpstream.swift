@@ -9,10 +9,12 @@ import Transport
 /// Streams wait on it. When it knows, it hands its socket to the object that serves the protocol, and the streams get their sides.
 final class NegotiatingUpstream: Connection {
     private let host: WorkerHost
+    private let generation: Int
     private var waiters: [StreamWaiter] = []
 
     init(adopting descriptor: CInt, host: WorkerHost, isConnected: Bool, worker: Worker) {
         self.host = host
+        generation = host.generation
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
         if let session = host.makeTLS() { useTLS(session) }
@@ -41,7 +43,7 @@ final class NegotiatingUpstream: Connection {
     private func serveMultiplexed() {
         let connection = HTTP2Upstream(adopting: descriptor, host: host, isConnected: true, worker: worker, opensTLS: false)
         let waiting = leave(as: connection, .http2)
-        host.adopt(connection)
+        host.adopt(connection, generation)
         connection.start()
         for waiter in waiting {
             guard let stream = waiter.stream else { continue }
@@ -51,7 +53,8 @@ final class NegotiatingUpstream: Connection {
 
     /// One stream gets this connection; the others, who hoped to share it, open their own.
     private func serveHTTP1() {
-        let connection = HTTP1Upstream(adopting: descriptor, host: host, isConnected: true, worker: worker, opensTLS: false)
+        let connection = HTTP1Upstream(
+            adopting: descriptor, host: host, isConnected: true, worker: worker, opensTLS: false, generation: generation)
         let waiting = leave(as: connection, .http1)
         connection.start()
         var isTaken = false
@@ -64,7 +67,7 @@ final class NegotiatingUpstream: Connection {
                 stream.connectionIsReady(connection)
             }
         }
-        if !isTaken, !connection.isClosed { host.putIdle(connection) }
+        if !isTaken, !connection.isClosed { connection.release(requestWasSent: true) }
     }
 
     private func leave(as connection: Connection, _ result: UpstreamProtocol) -> [StreamWaiter] {

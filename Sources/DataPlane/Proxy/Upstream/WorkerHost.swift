@@ -20,6 +20,8 @@ final class WorkerHost {
     let cluster: WorkerCluster
     let stats: HostStats
     private(set) var isGone = false
+    /// Counts the times that connections of before were retired: those in use then take no request after the one they carry.
+    private(set) var generation = 0
     /// HTTP/1: most recently used last, and used first: the others grow old and are closed.
     private var idle: [HTTP1Upstream] = []
     /// HTTP/2: those that take new streams, the oldest first: it fills up before the next one is used.
@@ -44,9 +46,14 @@ final class WorkerHost {
     }
 
     func adopt(_ shared: Host, index: Int) {
+        let wasPlaintext = self.shared.isPlaintext
         self.shared = shared
         self.index = index
+        if shared.isPlaintext != wasPlaintext { retireConnections() }
     }
+
+    /// Known not to speak TLS, and allowed not to.
+    private var isSpared: Bool { shared.isPlaintext && cluster.shared.configuration.tls?.sparesPlaintextEndpoints == true }
 
     /// The endpoint is no longer a member: no new request gets here, what is under way ends in peace.
     func leave() {
@@ -62,6 +69,7 @@ final class WorkerHost {
 
     /// The cluster's protocol or TLS is another: what is open goes on with what it has, and no new request gets there.
     func retireConnections() {
+        generation += 1
         let closing = idle
         idle = []
         for connection in closing { connection.close() }
@@ -89,7 +97,7 @@ final class WorkerHost {
                 return .ready(connection)
             }
         }
-        if cluster.negotiates { return .wait(try negotiate(for: stream)) }
+        if cluster.negotiates, !isSpared { return .wait(try negotiate(for: stream)) }
         switch cluster.shared.configuration.upstreamProtocol {
         case .http2: return .ready(try openMultiplexed().makeSide())
         case .http1, .tcp, .auto:
@@ -132,8 +140,9 @@ final class WorkerHost {
         if let result { lastNegotiated = result }
     }
 
-    func adopt(_ connection: HTTP2Upstream) {
-        if isGone { connection.drain() } else { multiplexed.append(connection) }
+    /// - Parameter generation: of the host when the connection began to open.
+    func adopt(_ connection: HTTP2Upstream, _ generation: Int) {
+        if isGone || generation != self.generation { connection.drain() } else { multiplexed.append(connection) }
     }
 
     /// It takes no new streams: GOAWAY, too old, or its stream numbers are used up.
@@ -156,7 +165,7 @@ final class WorkerHost {
 
     /// A session for a new connection; nil = plaintext.
     func makeTLS() -> TLSSession? {
-        guard let context = cluster.shared.tls?.context else { return nil }
+        guard let context = cluster.shared.tls?.context, !isSpared else { return nil }
         // Not where the configuration has meanwhile begun to enforce TLS.
         if cluster.shared.configuration.tls?.isEnforced == false, plaintextUntil > cluster.worker.loop.now { return nil }
         var ticket: TLSResumption?
