@@ -136,6 +136,7 @@ extension MeshResources {
             case .backendGroup: (kind, backendGroups.count)
             case .sidecar: (kind, sidecars.count)
             case .endpointSet: (kind, endpointSets.count)
+            case .meshPolicy: (kind, meshPolicies.count)
             }
         }
         return all.filter { $0.count > 0 }

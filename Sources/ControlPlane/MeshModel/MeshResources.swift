@@ -17,6 +17,7 @@ extension GatewayRoute: MeshResource { public static var kind: ResourceKind { .g
 extension BackendGroup: MeshResource { public static var kind: ResourceKind { .backendGroup } }
 extension Sidecar: MeshResource { public static var kind: ResourceKind { .sidecar } }
 extension EndpointSet: MeshResource { public static var kind: ResourceKind { .endpointSet } }
+extension MeshPolicy: MeshResource { public static var kind: ResourceKind { .meshPolicy } }
 
 /// A resource of any kind.
 public enum Resource: Hashable, Sendable {
@@ -29,6 +30,7 @@ public enum Resource: Hashable, Sendable {
     case backendGroup(BackendGroup)
     case sidecar(Sidecar)
     case endpointSet(EndpointSet)
+    case meshPolicy(MeshPolicy)
 
     public var key: ResourceKey {
         switch self {
@@ -41,6 +43,7 @@ public enum Resource: Hashable, Sendable {
         case .backendGroup(let resource): resource.key
         case .sidecar(let resource): resource.key
         case .endpointSet(let resource): resource.key
+        case .meshPolicy(let resource): resource.key
         }
     }
 }
@@ -91,6 +94,7 @@ public struct MeshResources: Sendable {
     public var backendGroups = ResourceTable<BackendGroup>()
     public var sidecars = ResourceTable<Sidecar>()
     public var endpointSets = ResourceTable<EndpointSet>()
+    public var meshPolicies = ResourceTable<MeshPolicy>()
     /// By name; a namespace that no file declares has no labels.
     public var namespaces: [String: Namespace] = [:]
     public var places = SourceMap()
@@ -108,6 +112,7 @@ public struct MeshResources: Sendable {
         case .backendGroup(let resource): backendGroups.insert(resource)
         case .sidecar(let resource): sidecars.insert(resource)
         case .endpointSet(let resource): endpointSets.insert(resource)
+        case .meshPolicy(let resource): meshPolicies.insert(resource)
         }
     }
 
@@ -124,6 +129,7 @@ public struct MeshResources: Sendable {
         case .backendGroup: backendGroups.remove(key)
         case .sidecar: sidecars.remove(key)
         case .endpointSet: endpointSets.remove(key)
+        case .meshPolicy: meshPolicies.remove(key)
         }
     }
 
@@ -138,6 +144,7 @@ public struct MeshResources: Sendable {
         case .backendGroup: backendGroups[key].map { .backendGroup($0) }
         case .sidecar: sidecars[key].map { .sidecar($0) }
         case .endpointSet: endpointSets[key].map { .endpointSet($0) }
+        case .meshPolicy: meshPolicies[key].map { .meshPolicy($0) }
         }
     }
 
@@ -173,6 +180,7 @@ extension MeshResources {
         result += backendGroups.map { .backendGroup($0) }
         result += sidecars.map { .sidecar($0) }
         result += endpointSets.map { .endpointSet($0) }
+        result += meshPolicies.map { .meshPolicy($0) }
         return result
     }
 }

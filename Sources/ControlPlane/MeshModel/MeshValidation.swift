@@ -23,6 +23,7 @@ public enum MeshValidation {
         checker.checkBackendGroups()
         checker.checkSidecars()
         checker.checkEndpointSets()
+        checker.checkMeshPolicies()
         return checker.diagnostics
     }
 }
@@ -76,6 +77,7 @@ struct MeshChecker {
         case .backendGroup: resources.backendGroups[key] != nil
         case .sidecar: resources.sidecars[key] != nil
         case .endpointSet: resources.endpointSets[key] != nil
+        case .meshPolicy: resources.meshPolicies[key] != nil
         }
     }
 

@@ -9,23 +9,24 @@ public enum ResourceKind: String, Hashable, Sendable, CaseIterable {
     case backendGroup = "BackendGroup"
     case sidecar = "Sidecar"
     case endpointSet = "EndpointSet"
+    case meshPolicy = "MeshPolicy"
 
     /// `appmesh.k8s.aws/v1beta2` for App Mesh's kinds, `outrigger/v1` for ours.
     public var apiVersion: String {
         switch self {
         case .mesh, .virtualNode, .virtualService, .virtualRouter, .virtualGateway, .gatewayRoute, .backendGroup: "appmesh.k8s.aws/v1beta2"
-        case .sidecar, .endpointSet: "outrigger/v1"
+        case .sidecar, .endpointSet, .meshPolicy: "outrigger/v1"
         }
     }
 
-    /// All but Mesh, which is one for the whole cluster.
-    public var isNamespaced: Bool { self != .mesh }
+    /// All but Mesh and what belongs to one, which are for the whole cluster.
+    public var isNamespaced: Bool { self != .mesh && self != .meshPolicy }
 }
 
 /// What names one resource: no two have the same.
 public struct ResourceKey: Hashable, Sendable, Comparable, CustomStringConvertible {
     public var kind: ResourceKind
-    /// Nil for a Mesh.
+    /// Nil for a Mesh and a MeshPolicy.
     public var namespace: String?
     public var name: String
 

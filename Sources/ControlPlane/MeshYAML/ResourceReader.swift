@@ -150,6 +150,7 @@ struct ResourceReader {
         case .backendGroup: BackendGroup(meta, spec).map { .backendGroup($0) }
         case .sidecar: Sidecar(meta, spec).map { .sidecar($0) }
         case .endpointSet: EndpointSet(meta, spec).map { .endpointSet($0) }
+        case .meshPolicy: MeshPolicy(meta, spec).map { .meshPolicy($0) }
         }
     }
 

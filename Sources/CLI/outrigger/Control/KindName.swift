@@ -26,6 +26,7 @@ struct KindName: Equatable {
                 case .backendGroup: ["bg"]
                 case .sidecar: ["sc"]
                 case .endpointSet: ["es"]
+                case .meshPolicy: ["mp", "meshpolicies"]
                 }
             return KindName(name: kind.rawValue, isNamespaced: kind.isNamespaced, aliases: aliases)
         } + [KindName(name: "Namespace", isNamespaced: false, aliases: ["ns"])]

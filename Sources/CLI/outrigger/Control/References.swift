@@ -45,6 +45,9 @@ enum References {
             case .virtualGateway(let reference): [reference.key(.virtualGateway, from: sidecar.meta)]
             }
         case .endpointSet(let set): [set.virtualNode.key(.virtualNode, from: set.meta)]
+        case .meshPolicy(let policy):
+            Set(policy.exceptions.map { $0.virtualNode.key(.virtualNode, from: policy.meta) })
+                .union([ResourceKey(kind: .mesh, namespace: nil, name: policy.mesh)])
         }
     }
 
