@@ -23,6 +23,15 @@ final class Controller {
         var reportInterval = Nanoseconds.seconds(5)
         /// The caller of this API on this machine may do everything without a token.
         var trustsLoopback = true
+        var proof = Proof.remote
+    }
+
+    /// From which proxies a certificate is wanted that says whose they are; the others are whose they say.
+    enum Proof: String, CaseIterable {
+        case always
+        /// Of those that are not on this machine.
+        case remote
+        case never
     }
 
     let loop: EventLoop
@@ -133,7 +142,7 @@ final class Controller {
         let listeners = inboundPorts(of: subject)
         return journal.models.endpoints.endpoints(of: node).compactMap { endpoint in
             guard !endpoint.isDraining, let address = IPAddress(endpoint.address) else { return nil }
-            return Publisher.RegisteredEndpoint(address: address, ports: listeners, zone: endpoint.zone ?? "")
+            return Publisher.RegisteredEndpoint(address: address, ports: listeners, zone: endpoint.zone ?? "", takesTLS: endpoint.takesTLS)
         }
     }
 
@@ -190,6 +199,7 @@ final class Controller {
 
     func reported(_ key: InstanceKey, _ report: NodeReport) {
         guard let instance = fleet[key] else { return }
+        let hadIdentity = hasIdentity(key)
         traffic.add(report, after: instance.report, from: key.node, now: loop.now) { self.service(ofCluster: $0) }
         fleet.update(key) {
             $0.report = report
@@ -200,6 +210,8 @@ final class Controller {
                 report.rejection.flatMap { $0.at > (report.applied?.at ?? 0) ? $0.reason : nil }
                 ?? ($0.acknowledged == $0.wanted ? nil : $0.rejection)
         }
+        // What a proxy can do of TLS decides what it is to run.
+        if hasIdentity(key) != hadIdentity { ads.reassign([key]) }
         register(key, report)
         // The counters first: a rollout compares with what they were when the change was applied.
         rollouts.reported(key, report)
@@ -212,12 +224,16 @@ final class Controller {
         var events: [MeshEvent] = []
         let address = instance.address.description
         let zone = instance.client.locality.zone
-        if known == nil || known?.state == .left || known?.address != address || known?.zone != (zone.isEmpty ? nil : zone) {
+        let takesTLS = report.identity?.isServed == true && hasIdentity(key)
+        if known == nil || known?.state == .left || known?.address != address || known?.zone != (zone.isEmpty ? nil : zone)
+            || known?.takesTLS != takesTLS
+        {
             let ports = MeshCompiler.Subject(key.node).map { inboundPorts(of: $0).values.map { Int($0) }.sorted() } ?? []
             events.append(
                 .nodeRegistered(
                     NodeRegistration(
-                        instance: key.instance, node: key.node, address: address, ports: ports, zone: zone.isEmpty ? nil : zone)))
+                        instance: key.instance, node: key.node, address: address, ports: ports, zone: zone.isEmpty ? nil : zone,
+                        takesTLS: takesTLS)))
         }
         let state = events.isEmpty ? known?.state : .registered
         switch report.state {
@@ -326,13 +342,38 @@ final class Controller {
         recordApplied(key, report)
     }
 
+    /// The roots of ours that proxies trust.
+    var authorities: Set<String> = []
+
+    /// Whether a proxy has a certificate of ours that holds: as it says itself, or until it has said something, as we remember.
+    func hasIdentity(_ key: InstanceKey) -> Bool { identity(of: key) != nil }
+
+    /// Its certificate.
+    func identity(of key: InstanceKey) -> IssuedCertificate? {
+        let known = journal.models.certificates
+        let newest = known.certificate(of: key)
+        // A proxy that has lost its files says that it has none.
+        let held = fleet[key]?.report.map { report in report.identity.flatMap { known.certificates[$0.serial] } } ?? newest
+        guard let held, held.instance.node == key.node, held.notAfter > journal.now, authorities.contains(held.authority) else {
+            return nil
+        }
+        return held
+    }
+
     func edition(of key: InstanceKey) -> Publisher.Edition { rollouts.edition(of: key) }
 
     private func actor(_ key: InstanceKey) -> String { "node:\(key.node.namespace ?? "")/\(key.node.name)/\(key.instance)" }
 
-    /// Why a client with this certificate may not have a node's configuration; nil: it may.
-    func refusal(of identity: TLSPeer?, as subject: MeshCompiler.Subject) -> String? {
-        guard let spiffe = identity?.spiffeID else { return nil }
+    /// Why a client may not have a node's configuration, nor speak for it; nil: it may.
+    func refusal(of exchange: HTTPExchange, as subject: MeshCompiler.Subject) -> String? {
+        guard let identity = exchange.identity else {
+            guard options.proof == .always || options.proof == .remote && !exchange.isLoopback else { return nil }
+            return "it shows no certificate, and calls itself \(subject.key.qualified): a proxy gets one with a token "
+                + "(outrigger token create), or by outriggerd --require-identity its word counts"
+        }
+        guard let spiffe = identity.spiffeID else {
+            return "its certificate (\(identity.name)) has no SPIFFE ID, and it calls itself \(subject.key.qualified)"
+        }
         let kind = subject.key.kind == .virtualGateway ? "vg" : "vn"
         let suffix = "/ns/\(subject.key.namespace ?? "")/\(kind)/\(subject.key.name)"
         return spiffe.hasSuffix(suffix) ? nil : "its certificate is for \(spiffe), not for \(subject.key.qualified)"

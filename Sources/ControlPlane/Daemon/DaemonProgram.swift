@@ -44,6 +44,13 @@ public struct DaemonProgram: ParsableCommand {
     var requiresToken = false
 
     @Option(
+        name: .customLong("require-identity"),
+        help: ArgumentHelp(
+            "From which proxies a certificate is wanted that says whose they are: always, remote (not on this machine) or never.",
+            valueName: "when"))
+    var proof: String = "remote"
+
+    @Option(
         name: .customLong("lost-after"),
         help: ArgumentHelp("A proxy whose stream is lost so long is no endpoint any more.", valueName: "seconds"))
     var lostAfter: Double = 15
@@ -87,6 +94,12 @@ public struct DaemonProgram: ParsableCommand {
         }
         guard clientAuthority == nil || certificate != nil else {
             throw ValidationError("--client-ca means nothing without --tls-certificate and --tls-key")
+        }
+        guard let proof = Controller.Proof(rawValue: proof) else {
+            throw ValidationError("--require-identity: expected always, remote or never, found \"\(proof)\"")
+        }
+        guard proof != .always || certificate != nil else {
+            throw ValidationError("--require-identity always: without --tls-certificate and --tls-key no proxy can show a certificate")
         }
         guard (0.1...86400).contains(lostAfter) else {
             throw ValidationError("--lost-after: expected 0.1 through 86400, found \(lostAfter)")
@@ -138,6 +151,7 @@ public struct DaemonProgram: ParsableCommand {
         options.lostAfter = Nanoseconds(count: Int64(lostAfter * 1e9))
         options.reportInterval = Nanoseconds(count: Int64(reportInterval * 1e9))
         options.trustsLoopback = !requiresToken
+        options.proof = Controller.Proof(rawValue: proof) ?? .remote
         let lastMoment = LoopTimer { _ in loop.stop() }
         let controller = Controller(loop: loop, journal: journal, workshop: compiler, options: options)
         let authority = try CertificateAuthority(

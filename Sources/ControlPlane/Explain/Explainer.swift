@@ -140,7 +140,9 @@ struct Way {
             localReply = "closed: the listener takes \(takes) TLS, call it by \(scheme)://"
             return
         }
-        if let tls = chain.tls { lines.append("TLS ends here\(tls.validation == nil ? "" : "; callers must show a certificate")") }
+        if let tls = chain.tls {
+            lines.append("TLS ends here\(tls.validation == nil || !tls.requiresCertificate ? "" : "; callers must show a certificate")")
+        }
         add("listener", listener.name, lines, defaultsOf: "listeners[\(listener.name)]")
         walkHTTP(manager, isHTTPS: request.isHTTPS)
     }

@@ -72,6 +72,8 @@ extension Way {
     private func tls(_ tls: UpstreamTLS?) -> String {
         guard let tls else { return "plaintext" }
         var parts = [tls.isEnforced ? "TLS" : "TLS where the endpoint speaks it, else plaintext (enforce: false)"]
+        if tls.certificate == .sds(name: Secret.identityName) { parts = ["mutual TLS of the mesh"] }
+        if tls.sparesPlaintextEndpoints { parts.append("plaintext with endpoints that take none") }
         switch tls.validation {
         case nil:
             parts.append("the endpoint's certificate is not checked")
@@ -115,7 +117,11 @@ extension Way {
                 guard count <= Self.maxEndpoints else { continue }
                 let zone = locality.locality.zone.isEmpty ? "" : " in \(locality.locality.zone)"
                 let priority = locality.priority > 0 ? ", priority \(locality.priority)" : ""
-                lines.append("\(endpoint.words)\(zone)\(endpoint.weight == 1 ? "" : ", weight \(endpoint.weight)")\(priority)")
+                var line = "\(endpoint.words)\(zone)\(endpoint.weight == 1 ? "" : ", weight \(endpoint.weight)")\(priority)"
+                if cluster.tls?.sparesPlaintextEndpoints == true {
+                    line += endpoint.isPlaintext ? ", in plaintext: it has no certificate of the mesh, or no proxy" : ", with TLS"
+                }
+                lines.append(line)
             }
         }
         if count > Self.maxEndpoints { lines.append("and \(count - Self.maxEndpoints) more") }

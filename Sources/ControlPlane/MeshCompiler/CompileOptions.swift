@@ -9,10 +9,14 @@ public struct CompileOptions: Hashable, Sendable {
     /// VirtualNodes whose proxies have registered. Their endpoints are those proxies (`CompiledNode.endpointSources`), whatever their
     /// `serviceDiscovery` says: what has registered is known to be there, and leaves when it drains.
     public var registeredNodes: Set<ResourceKey>
+    /// The proxy has a certificate of its mesh (the secret `Secret.identityName`) and is given whom to trust (`Secret.bundleName`): it
+    /// speaks TLS with the others that have one. Where a MeshPolicy says STRICT it does so in any case, or not at all.
+    public var hasIdentity: Bool
 
-    public init(hostAddress: IPAddress? = nil, registeredNodes: Set<ResourceKey> = []) {
+    public init(hostAddress: IPAddress? = nil, registeredNodes: Set<ResourceKey> = [], hasIdentity: Bool = false) {
         self.hostAddress = hostAddress
         self.registeredNodes = registeredNodes
+        self.hasIdentity = hasIdentity
     }
 }
 

@@ -23,17 +23,19 @@ extension Compilation {
         assume("\(path).connect_timeout", "1s", Defaults.appMesh)
         assume("\(path).healthy_panic_threshold", "50%", Defaults.appMesh)
         if sidecar?.loadBalancing == nil { assume("\(path).lb_policy", "ROUND_ROBIN", Defaults.appMesh) }
-        let (discovery, assignment) = discovery(node, mapping, name)
         let tls = upstreamTLS(node, listener, mapping, policy.client, name)
+        let (discovery, assignment) = discovery(node, mapping, name, sparesPlaintext: tls?.sparesPlaintextEndpoints == true)
         let upstreamProtocol = mapping.protocol.upstream(withTLS: tls != nil)
         if upstreamProtocol == .auto { assume("\(path).protocol", "auto", "\(Defaults.outrigger): HTTP/2 where ALPN agrees on it") }
+        // Addresses of an EndpointSet may be of anything; a bare gRPC server takes PINGs for an attack.
+        let isOfProxies = tls?.sparesPlaintextEndpoints == false || assignment?.localities.isEmpty == true
         add(
             Cluster(
                 name: name, discovery: discovery, connectTimeout: Defaults.connectTimeoutToNode,
                 loadBalancing: sidecar?.loadBalancing.map(LoadBalancing.init) ?? .roundRobin, upstreamProtocol: upstreamProtocol,
                 outlierDetection: outlierDetection(listener?.outlierDetection, path),
                 healthChecks: healthChecks(node, listener?.healthCheck, mapping),
-                panicThresholdPercent: 50, tls: tls, http2: http2(upstreamProtocol, withTLS: tls?.isEnforced ?? false, path)),
+                panicThresholdPercent: 50, tls: tls, http2: http2(upstreamProtocol, withTLS: tls?.isEnforced == true && isOfProxies, path)),
             assignment)
         return name
     }
@@ -95,13 +97,22 @@ extension Compilation {
         }
     }
 
-    private mutating func discovery(_ node: VirtualNode, _ mapping: PortMapping, _ cluster: String) -> (Discovery, ClusterLoadAssignment?) {
-        let fixed = fixedEndpoints(node, mapping)
+    private mutating func discovery(
+        _ node: VirtualNode, _ mapping: PortMapping, _ cluster: String, sparesPlaintext: Bool
+    ) -> (Discovery, ClusterLoadAssignment?) {
+        var fixed = fixedEndpoints(node, mapping)
         noteCall(of: node.key)
         if options.registeredNodes.contains(node.key) {
-            add(EndpointSource(node: node.key, port: mapping.port), of: cluster)
+            // Another name than without TLS: the cluster is then never used with endpoints of which is not said what they speak.
+            let name = sparesPlaintext ? "\(cluster)/mtls" : cluster
+            if sparesPlaintext {
+                for index in fixed.indices {
+                    for place in fixed[index].endpoints.indices { fixed[index].endpoints[place].isPlaintext = true }
+                }
+            }
+            add(EndpointSource(node: node.key, port: mapping.port), of: name)
             assume("clusters[\(cluster)].type", "EDS", "\(Defaults.outrigger): its proxies have registered")
-            return (.eds(serviceName: cluster), ClusterLoadAssignment(clusterName: cluster, localities: fixed))
+            return (.eds(serviceName: name), ClusterLoadAssignment(clusterName: name, localities: fixed))
         }
         switch node.serviceDiscovery {
         case .dns(let dns):

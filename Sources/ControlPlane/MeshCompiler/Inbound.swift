@@ -54,7 +54,8 @@ extension Compilation {
         return (
             Listener(
                 name: name, address: bind, direction: .inbound,
-                filterChains: filterChains("\(mapping.port)", listener.tls, mapping.protocol, filter)),
+                filterChains: listener.tls == nil
+                    ? meshChains(node, name, mapping, filter) : filterChains("\(mapping.port)", listener.tls, mapping.protocol, filter)),
             configuration
         )
     }

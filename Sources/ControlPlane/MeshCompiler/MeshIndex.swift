@@ -32,7 +32,11 @@ public final class MeshIndex: Sendable {
         /// By gateway.
         var gatewayRoutes: [ResourceKey: [SelectedRoute]] = [:]
 
+        /// By mesh.
+        var policies: [String: MeshPolicy] = [:]
+
         fileprivate init(_ resources: MeshResources) {
+            for policy in resources.meshPolicies where policies[policy.mesh] == nil { policies[policy.mesh] = policy }
             for sidecar in resources.sidecars where sidecars[sidecar.subjectKey] == nil { sidecars[sidecar.subjectKey] = sidecar }
             for set in resources.endpointSets { endpointSets[set.node, default: []].append(set) }
             for router in resources.virtualRouters {
@@ -70,6 +74,8 @@ public enum Reading: Hashable, Sendable {
     case services(namespace: String)
     /// What this gateway selects.
     case gatewayRoutes(of: ResourceKey)
+    /// By the name of the Mesh.
+    case policy(mesh: String)
 }
 
 /// How one mesh differs from another, in the terms of readings.
@@ -100,6 +106,7 @@ public struct MeshChanges: Sendable {
         compare(\.virtualServices, old, new) { $0.readings.insert(.services(namespace: $1.meta.namespace)) }
         compare(\.sidecars, old, new) { $0.readings.insert(.sidecar(of: $1.subjectKey)) }
         compare(\.endpointSets, old, new) { $0.readings.insert(.endpointSets(of: $1.node)) }
+        compare(\.meshPolicies, old, new) { $0.readings.insert(.policy(mesh: $1.mesh)) }
         compare(\.virtualRouters, old, new) { changes, router in
             for node in router.nodes { changes.readings.insert(.routers(to: node)) }
         }

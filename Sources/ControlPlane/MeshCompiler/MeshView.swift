@@ -41,6 +41,22 @@ struct MeshView {
         return resources.membership(ofNamespace: namespace)
     }
 
+    /// What the certificates of a node's or gateway's proxies call them; nil: they cannot have one.
+    func identity(of key: ResourceKey) -> String? {
+        if let namespace = key.namespace { log.readings.insert(.membership(namespace: namespace)) }
+        return resources.identity(of: key)
+    }
+
+    func policy(of mesh: Mesh) -> MeshPolicy? {
+        log.readings.insert(.policy(mesh: mesh.meta.name))
+        return tables.policies[mesh.meta.name]
+    }
+
+    /// How a node is called, and what its listeners take, where its own resources say nothing of TLS.
+    func mutualTLS(of node: VirtualNode, in mesh: Mesh) -> MeshPolicy.MutualTLS {
+        policy(of: mesh)?.mode(of: node.key) ?? .permissive
+    }
+
     func sidecar(of subject: ResourceKey) -> Sidecar? {
         log.readings.insert(.sidecar(of: subject))
         return tables.sidecars[subject]

@@ -11,13 +11,7 @@ extension Compilation {
         guard let tls, tls.mode != .disabled else { return [FilterChain(name: name, filter: filter)] }
         let context = DownstreamTLS(
             certificate: certificate(tls.certificate), validation: tls.validation.map { validation($0) }, alpn: portProtocol.alpn)
-        var secure = filter
-        if case .http(var manager) = filter {
-            manager.codec = portProtocol.codec(withTLS: true)
-            // Only a certificate that was asked for says anything.
-            if context.validation != nil { manager.forwardClientCertificate = .sanitizeSet(ClientCertificateDetails()) }
-            secure = .http(manager)
-        }
+        let secure = filter.behind(context, portProtocol)
         if tls.mode == .strict { return [FilterChain(name: name, tls: context, filter: secure)] }
         return [
             FilterChain(name: "\(name)_tls", match: FilterChainMatch(transportProtocol: .tls), tls: context, filter: secure),
@@ -60,7 +54,7 @@ extension Compilation {
         } else if let server {
             tls = byServer(server, path)
         } else {
-            return nil
+            return listener?.tls == nil && listener?.portMapping != nil ? meshTLS(node, mapping, path) : nil
         }
         if server?.validation != nil, tls.certificate == nil {
             warn(

@@ -38,16 +38,8 @@ public struct MeshPolicy: Hashable, Sendable {
     }
 }
 
-extension MeshResources {
-    /// Nil where nobody says more than the default.
-    public func policy(of mesh: Mesh) -> MeshPolicy? {
-        meshPolicies.first { $0.mesh == mesh.meta.name }
-    }
-
-    /// How a node is called, and what its listeners take, where its own resources say nothing of TLS.
-    public func mutualTLS(of node: VirtualNode, in mesh: Mesh) -> MeshPolicy.MutualTLS {
-        guard let policy = policy(of: mesh) else { return .permissive }
-        let exception = policy.exceptions.first { $0.virtualNode.key(.virtualNode, from: policy.meta) == node.key }
-        return exception?.mode ?? policy.mutualTLS ?? .permissive
+extension MeshPolicy {
+    public func mode(of node: ResourceKey) -> MutualTLS {
+        exceptions.first { $0.virtualNode.key(.virtualNode, from: meta) == node }?.mode ?? mutualTLS ?? .permissive
     }
 }

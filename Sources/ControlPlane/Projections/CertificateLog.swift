@@ -3,7 +3,7 @@ public import EventStore
 /// The authorities of the mesh and the certificates that they signed and that still hold.
 public struct CertificateLog: Projection, Equatable {
     public static let name = "certificates"
-    public static let version = 1
+    public static let version = 2
 
     public struct Authority: Hashable, Sendable, Codable {
         /// SHA-256 of the root certificate in hexadecimal.
@@ -18,6 +18,8 @@ public struct CertificateLog: Projection, Equatable {
     public private(set) var authorities: [Authority] = []
     /// By serial. Those that ended are forgotten.
     public private(set) var certificates: [String: IssuedCertificate] = [:]
+    /// The serial of the newest of each proxy.
+    private var newest: [InstanceKey: String] = [:]
     /// When forgetting is worth the walk again.
     private var nextSweep = UnixTime(milliseconds: 0)
 
@@ -27,12 +29,14 @@ public struct CertificateLog: Projection, Equatable {
 
     /// The newest certificate of an instance.
     public func certificate(of instance: InstanceKey) -> IssuedCertificate? {
-        certificates.values.filter { $0.instance == instance }.max { ($0.notAfter, $0.serial) < ($1.notAfter, $1.serial) }
+        newest[instance].flatMap { certificates[$0] }
     }
 
     public mutating func apply(_ event: MeshEvent, _ record: StoredEvent) {
         switch event {
-        case .certificateIssued(let certificate): certificates[certificate.serial] = certificate
+        case .certificateIssued(let certificate):
+            certificates[certificate.serial] = certificate
+            newest[certificate.instance] = certificate.serial
         case .authorityCreated(let change), .authorityRotated(let change):
             authorities.removeAll { $0.id == change.authority }
             authorities.append(
@@ -47,6 +51,7 @@ public struct CertificateLog: Projection, Equatable {
         guard now >= nextSweep else { return }
         nextSweep = UnixTime(milliseconds: now.milliseconds + Self.sweepMilliseconds)
         certificates = certificates.filter { $0.value.notAfter > now }
+        newest = newest.filter { certificates[$0.value] != nil }
         guard let current = authorities.last?.id else { return }
         authorities.removeAll { $0.id != current && $0.notAfter <= now }
     }

@@ -3,13 +3,15 @@ public import EventStore
 /// Where the managed proxies of each node can be reached: what discovery hands out beside DNS and EndpointSets.
 public struct EndpointDirectory: Projection, Equatable {
     public static let name = "endpoints"
-    public static let version = 1
+    public static let version = 2
 
     public struct Endpoint: Hashable, Sendable, Codable {
         public var instance: String
         public var address: String
         public var ports: [Int]
         public var zone: String?
+        /// With its own certificate of the mesh.
+        public var takesTLS: Bool
         /// Gets no new requests, finishes those it has.
         public var isDraining: Bool
     }
@@ -45,7 +47,8 @@ public struct EndpointDirectory: Projection, Equatable {
         switch event {
         case .nodeRegistered(let node):
             let endpoint = Endpoint(
-                instance: node.instance, address: node.address, ports: node.ports, zone: node.zone, isDraining: false)
+                instance: node.instance, address: node.address, ports: node.ports, zone: node.zone, takesTLS: node.takesTLS ?? false,
+                isDraining: false)
             // Whoever registers again as before (its stream was lost for a moment) stays what it was.
             let before = nodes[node.node]?[node.instance]
             if let before, before.endpoint == endpoint { return }

@@ -77,13 +77,18 @@ public struct NodeRegistration: Hashable, Sendable, Codable {
     /// The ports of its inbound listeners.
     public var ports: [Int]
     public var zone: String?
+    /// Its listeners take TLS with its own certificate of the mesh. Absent in logs of before there was such: they do not.
+    public var takesTLS: Bool?
 
-    public init(instance: String, node: ObjectKey, address: String, ports: [Int], zone: String? = nil) {
+    public init(
+        instance: String, node: ObjectKey, address: String, ports: [Int], zone: String? = nil, takesTLS: Bool = false
+    ) {
         self.instance = instance
         self.node = node
         self.address = address
         self.ports = ports
         self.zone = zone
+        self.takesTLS = takesTLS ? true : nil
     }
 }
 

@@ -3,7 +3,7 @@ public import EventStore
 /// The proxies: who is there, and which snapshot each wants, has taken, runs or refused.
 public struct NodeDirectory: Projection, Equatable {
     public static let name = "nodes"
-    public static let version = 1
+    public static let version = 2
 
     /// Of those that left: enough to see what happened to a deployment. The longest gone is forgotten first.
     public static let maxLeft = 1000
@@ -26,6 +26,7 @@ public struct NodeDirectory: Projection, Equatable {
         public var address: String
         public var ports: [Int]
         public var zone: String?
+        public var takesTLS: Bool
         public var state: State
         /// Why it drains or left, where that is known.
         public var reason: String
@@ -60,10 +61,14 @@ public struct NodeDirectory: Projection, Equatable {
             var instance =
                 instances[key]
                 ?? Instance(
-                    key: key, address: "", ports: [], zone: nil, state: .registered, reason: "", wanted: nil, acknowledged: nil,
+                    key: key, address: "", ports: [], zone: nil, takesTLS: false, state: .registered, reason: "", wanted: nil,
+                    acknowledged: nil,
                     applied: nil, appliedAt: nil, refused: nil, since: record.time, lastSeen: record.time)
             // Whoever registers again as before (its stream was lost for a moment) stays what it was, as in `EndpointDirectory`.
-            let isSame = instance.address == node.address && instance.ports == node.ports && instance.zone == node.zone
+            let takesTLS = node.takesTLS ?? false
+            let isSame =
+                instance.address == node.address && instance.ports == node.ports && instance.zone == node.zone
+                && instance.takesTLS == takesTLS
             if instance.state == .left { left.removeAll { $0 == key } }
             if !isSame || instance.state == .left {
                 instance.state = .registered
@@ -72,6 +77,7 @@ public struct NodeDirectory: Projection, Equatable {
             instance.address = node.address
             instance.ports = node.ports
             instance.zone = node.zone
+            instance.takesTLS = takesTLS
             instance.reason = ""
             instance.lastSeen = record.time
             instances[key] = instance

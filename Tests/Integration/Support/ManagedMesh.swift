@@ -63,6 +63,14 @@ final class ManagedMesh {
         try waitUntilReady()
     }
 
+    /// SIGTERM, and a start with more arguments.
+    func startAgain(arguments more: [String]) throws {
+        daemon.signal(SIGTERM)
+        _ = try daemon.wait()
+        earlierLog += daemon.errors
+        try startDaemon(arguments: more)
+    }
+
     /// Another outriggerd on the same folder, to its end.
     func runAnotherDaemon(arguments more: [String] = []) throws -> Program.Result {
         try Program.run(Self.executable, ["--data-dir", folder.file("data"), "--listen", "127.0.0.1:\(try Ports.free())"] + more)

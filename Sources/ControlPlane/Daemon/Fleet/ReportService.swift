@@ -68,7 +68,7 @@ final class ReportService {
             // A proxy of a node that no resource describes is heard of again when there is one.
             guard let subject = controller.subjects.subject(of: client) else { return }
             let key = client.instanceKey(of: subject)
-            if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
+            if let problem = controller.refusal(of: stream.call.exchange, as: subject) {
                 return refuse(id, stream, GRPC.Status.permissionDenied, problem)
             }
             let peer = stream.call.exchange.peer

@@ -99,7 +99,7 @@ final class ADSService {
         if stream.subject == nil {
             let peer = stream.call.exchange.peer
             let key = client.instanceKey(of: subject)
-            if let problem = controller.refusal(of: stream.call.exchange.identity, as: subject) {
+            if let problem = controller.refusal(of: stream.call.exchange, as: subject) {
                 return refuse(stream, GRPC.Status.permissionDenied, problem)
             }
             if let problem = controller.conflict(key, client, from: peer, startedAt: nil) {
@@ -112,7 +112,9 @@ final class ADSService {
         }
         stream.subject = subject
         let edition = stream.key.map { controller.edition(of: $0) } ?? .current
-        let target = Publisher.Target(subject: subject, hostAddress: client.host, edition: edition)
+        let target = Publisher.Target(
+            subject: subject, hostAddress: client.host, edition: edition,
+            hasIdentity: stream.key.map { controller.hasIdentity($0) } ?? false)
         if target != stream.target {
             let before = stream.target
             stream.target = target

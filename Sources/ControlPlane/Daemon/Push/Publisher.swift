@@ -22,6 +22,12 @@ final class Publisher {
         var subject: MeshCompiler.Subject
         var hostAddress: IPAddress?
         var edition: Edition
+        /// It has a certificate of ours.
+        var hasIdentity = false
+
+        fileprivate func options(_ registered: Set<MeshModel.ResourceKey>) -> CompileOptions {
+            CompileOptions(hostAddress: hostAddress, registeredNodes: registered, hasIdentity: hasIdentity)
+        }
     }
 
     /// A configuration, ready to be sent.
@@ -64,6 +70,8 @@ final class Publisher {
         /// By port of the mesh; what is not in it has no listener.
         var ports: [Port: Port]
         var zone: String
+        /// With its own certificate of the mesh.
+        var takesTLS = false
     }
 
     private let compiler: Workshop
@@ -278,7 +286,7 @@ final class Publisher {
     /// For people: what a target would get now, with its endpoints. Compiled anew, beside the loop.
     func compile(_ target: Target, then: @escaping (Result<CompiledNode, CompileErrors>) -> Void) {
         let mesh = meshes[target.edition] ?? mesh
-        let options = CompileOptions(hostAddress: target.hostAddress, registeredNodes: registered)
+        let options = target.options(registered)
         compiler.run { [trustBundle] in
             MeshCompiler.compile(mesh, for: target.subject, options: options).result.map { $0.trusting(trustBundle) }
         } then: { [weak self] result in
@@ -294,8 +302,7 @@ final class Publisher {
     }
 
     private static func compile(_ work: Work, _ registered: Set<MeshModel.ResourceKey>, _ trustBundle: [UInt8]) -> Compiled {
-        let options = CompileOptions(hostAddress: work.target.hostAddress, registeredNodes: registered)
-        let found = MeshCompiler.compile(work.mesh, for: work.target.subject, options: options)
+        let found = MeshCompiler.compile(work.mesh, for: work.target.subject, options: work.target.options(registered))
         let outcome: Outcome =
             switch found.result.map({ $0.trusting(trustBundle) }) {
             case .success(let compiled) where compiled == work.before: .same
@@ -364,9 +371,14 @@ final class Publisher {
     /// The load assignments of a node with the registered proxies in them; those that have none are left out.
     func assignments(of compiled: CompiledNode) -> [String: ClusterLoadAssignment] {
         var assignments: [String: ClusterLoadAssignment] = [:]
+        let spared = Set(
+            compiled.snapshot.clusters.compactMap { cluster -> String? in
+                guard cluster.tls?.sparesPlaintextEndpoints == true, case .eds(let name) = cluster.discovery else { return nil }
+                return name
+            })
         for (name, source) in compiled.endpointSources where registered.contains(source.node) {
             guard var assignment = compiled.snapshot.loadAssignments.first(where: { $0.clusterName == name }) else { continue }
-            assignment.add(endpoints(ObjectKey(source.node)), port: source.port)
+            assignment.add(endpoints(ObjectKey(source.node)), port: source.port, sparesPlaintext: spared.contains(name))
             assignments[name] = assignment
         }
         return assignments
@@ -410,11 +422,18 @@ extension CompiledNode {
 
 extension ClusterLoadAssignment {
     /// Adds registered proxies to their zones. What an EndpointSet has named already stands once.
-    fileprivate mutating func add(_ registered: [Publisher.RegisteredEndpoint], port: Port) {
+    ///
+    /// - Parameter sparesPlaintext: those that take no TLS are told from the others.
+    fileprivate mutating func add(_ registered: [Publisher.RegisteredEndpoint], port: Port, sparesPlaintext: Bool) {
         for proxy in registered {
             guard let bound = proxy.ports[port] else { continue }
-            let endpoint = Endpoint(host: .ip(proxy.address), port: bound)
-            if localities.contains(where: { $0.endpoints.contains { $0.host == endpoint.host && $0.port == bound } }) { continue }
+            let endpoint = Endpoint(host: .ip(proxy.address), port: bound, isPlaintext: sparesPlaintext && !proxy.takesTLS)
+            let isNamed = localities.indices.contains { locality in
+                let named = localities[locality].endpoints.firstIndex { $0.host == endpoint.host && $0.port == bound }
+                if let named { localities[locality].endpoints[named].isPlaintext = endpoint.isPlaintext }
+                return named != nil
+            }
+            if isNamed { continue }
             let locality = Locality(zone: proxy.zone)
             if let index = localities.firstIndex(where: { $0.locality == locality }) {
                 localities[index].endpoints.append(endpoint)
