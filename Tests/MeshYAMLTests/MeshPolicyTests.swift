@@ -22,7 +22,7 @@ struct MeshPolicyTests {
     @Test(
         "bad specs",
         arguments: [
-            ("{}", ["spec.meshRef: expected an object (required), found nothing"]),
+            ("{}", ["spec.meshRef: expected a mapping (required), found nothing"]),
             (
                 "{meshRef: {name: demo}, mtls: {mode: strict}}",
                 ["spec.mtls.mode: expected one of PERMISSIVE, STRICT, DISABLED, found strict"]

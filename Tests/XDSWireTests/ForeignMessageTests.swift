@@ -154,7 +154,7 @@ import Testing
     @Test("a certificate that is verified when it is shown need not be demanded")
     func optionalCertificate() throws {
         func read(_ isRequired: Bool?) throws -> DownstreamTLS? {
-            let bytes = message(DownstreamTLSField.self) {
+            let bytes = XDSWireTests.message(DownstreamTLSField.self) {
                 $0.message(.common_tls_context, CommonTLSField.self) {
                     $0.message(.tls_certificate_sds_secret_configs, SDSSecretConfigField.self) {
                         $0.string(.name, "ours")
