@@ -162,8 +162,9 @@ struct ConfigurationTests {
 
     @Test("names and protocols that cannot be are refused")
     func fields() {
-        #expect(problem(cart.source, trust: .file(mesh.certificate), names: [""]).contains("expected DNS names and URIs"))
-        #expect(problem(cart.source, trust: .file(mesh.certificate), names: ["a\u{0}b"]).contains("expected DNS names and URIs"))
+        #expect(problem(cart.source, trust: .file(mesh.certificate), names: [""]).contains("expected DNS names, URIs and IP addresses"))
+        #expect(
+            problem(cart.source, trust: .file(mesh.certificate), names: ["a\u{0}b"]).contains("expected DNS names, URIs and IP addresses"))
         #expect(problem(cart.source, alpn: [""]) == "alpn: expected names of 1 through 255 bytes, found \"\"")
         #expect(problem(cart.source, alpn: [String(repeating: "a", count: 256)]).hasPrefix("alpn: expected"))
     }

@@ -104,7 +104,7 @@ struct IdentityTests {
     }
 
     @Test(
-        "a listed name must stand in the certificate: URIs exactly, DNS as hosts compare",
+        "a listed name must stand in the certificate: URIs exactly, DNS as hosts compare, addresses however they are written",
         arguments: [
             (["DNS:web.local", "URI:spiffe://mesh/web"], ["spiffe://mesh/web"], true),
             (["DNS:web.local", "URI:spiffe://mesh/web"], ["web.local"], true),
@@ -121,6 +121,11 @@ struct IdentityTests {
             (["DNS:w*.local"], ["web.local"], false),
             ([], ["web"], false),  // The subject's common name is no name.
             (["email:web@local"], ["web@local"], false),
+            (["IP:10.0.0.1"], ["10.0.0.1"], true),
+            (["IP:10.0.0.1"], ["10.0.0.2", "10.0.0.10", "010.0.0.1"], false),
+            (["IP:2001:db8::1"], ["2001:DB8:0::1"], true),
+            (["IP:2001:db8::1"], ["::1"], false),
+            (["DNS:web.local"], ["10.0.0.1"], false),
         ] as [([String], [String], Bool)])
     func names(certificate: [String], listed: [String], isLetIn: Bool) throws {
         let pair = try mesh.issue("web-2", names: certificate, subject: "/CN=web")

@@ -68,6 +68,22 @@ size_t copenssl_certificate_serial(const X509 *certificate, char *text, size_t s
     return count;
 }
 
+// Whether the name is an IP address; `text` is it then, in the form of RFC 5952.
+static int address_text(const GENERAL_NAME *name, char text[INET6_ADDRSTRLEN]) {
+    if (name->type != GEN_IPADD) return 0;
+    int count = ASN1_STRING_length(name->d.iPAddress);
+    int family = count == 4 ? AF_INET : count == 16 ? AF_INET6 : AF_UNSPEC;
+    return family != AF_UNSPEC && inet_ntop(family, ASN1_STRING_get0_data(name->d.iPAddress), text, INET6_ADDRSTRLEN) != NULL;
+}
+
+// An address is the same however it is written.
+static int is_same_address(const char *expected, const char *found) {
+    unsigned char one[sizeof(struct in6_addr)], other[sizeof(struct in6_addr)];
+    int family = strchr(found, ':') ? AF_INET6 : AF_INET;
+    return inet_pton(family, expected, one) == 1 && inet_pton(family, found, other) == 1 &&
+           memcmp(one, other, family == AF_INET ? 4 : 16) == 0;
+}
+
 void copenssl_certificate_names(
     const X509 *certificate, void (*each)(void *argument, int kind, const uint8_t *bytes, size_t count), void *argument) {
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
@@ -77,12 +93,8 @@ void copenssl_certificate_names(
         if (name->type == GEN_DNS || name->type == GEN_URI) {
             int kind = name->type == GEN_DNS ? COPENSSL_NAME_DNS : COPENSSL_NAME_URI;
             each(argument, kind, ASN1_STRING_get0_data(name->d.ia5), (size_t)ASN1_STRING_length(name->d.ia5));
-        } else if (name->type == GEN_IPADD) {
-            int count = ASN1_STRING_length(name->d.iPAddress);
-            int family = count == 4 ? AF_INET : count == 16 ? AF_INET6 : AF_UNSPEC;
-            if (family != AF_UNSPEC && inet_ntop(family, ASN1_STRING_get0_data(name->d.iPAddress), address, sizeof address)) {
-                each(argument, COPENSSL_NAME_IP, (const uint8_t *)address, strlen(address));
-            }
+        } else if (address_text(name, address)) {
+            each(argument, COPENSSL_NAME_IP, (const uint8_t *)address, strlen(address));
         }
     }
     GENERAL_NAMES_free(names);
@@ -112,18 +124,28 @@ int check_names(const X509 *certificate, const struct policy *policy, char *foun
     size_t used = 0;
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        if (name->type != GEN_DNS && name->type != GEN_URI) continue;
-        const char *bytes = (const char *)ASN1_STRING_get0_data(name->d.ia5);
-        size_t count = (size_t)ASN1_STRING_length(name->d.ia5);
+        char address[INET6_ADDRSTRLEN];
+        const char *kind = name->type == GEN_DNS ? "DNS" : name->type == GEN_URI ? "URI" : "IP";
+        const char *bytes;
+        size_t count;
+        if (name->type == GEN_DNS || name->type == GEN_URI) {
+            bytes = (const char *)ASN1_STRING_get0_data(name->d.ia5);
+            count = (size_t)ASN1_STRING_length(name->d.ia5);
+        } else if (address_text(name, address)) {
+            bytes = address;
+            count = strlen(address);
+        } else {
+            continue;
+        }
         for (size_t k = 0; k < count; k++) is_bad |= bytes[k] <= ' ' || bytes[k] > '~';
         if (is_bad) break;
         for (size_t k = 0; k < policy->name_count && !is_expected; k++) {
             const char *expected = policy->names[k];
-            is_expected = name->type == GEN_DNS ? is_same_host(expected, bytes, count)
-                                                : strlen(expected) == count && memcmp(expected, bytes, count) == 0;
+            is_expected = name->type == GEN_DNS   ? is_same_host(expected, bytes, count)
+                          : name->type == GEN_URI ? strlen(expected) == count && memcmp(expected, bytes, count) == 0
+                                                  : is_same_address(expected, address);
         }
-        int more = snprintf(
-            found + used, size - used, "%s%s:%.*s", used ? ", " : "", name->type == GEN_DNS ? "DNS" : "URI", (int)count, bytes);
+        int more = snprintf(found + used, size - used, "%s%s:%.*s", used ? ", " : "", kind, (int)count, bytes);
         if (more > 0) used += (size_t)more < size - used ? (size_t)more : size - used - 1;
     }
     GENERAL_NAMES_free(names);

@@ -69,7 +69,8 @@ import ProxyConfig
         identity += digest
         for name in validation.subjectAlternativeNames {
             guard !name.isEmpty, !name.utf8.contains(0) else {
-                throw TLSConfigurationError(source: "subjectAlternativeNames", expected: "DNS names and URIs", found: "\"\(name)\"")
+                throw TLSConfigurationError(
+                    source: "subjectAlternativeNames", expected: "DNS names, URIs and IP addresses", found: "\"\(name)\"")
             }
             _ = unsafe copenssl_context_add_name(context, name, name.utf8.count)
             identity.append(0)
