@@ -367,6 +367,21 @@ import Testing
         expectOver(server, .emptyFrameFlood)
     }
 
+    @Test("frames of unknown types are ignored a hundred times, and end the connection when they flood")
+    func unknownFrames() {
+        let server = Peer.server()
+        let unknown = Frame(type: 0xBB, 0, stream: 0, [1])
+        for _ in 0..<100 { server.receive(unknown) }
+        #expect(server.failure == nil)
+        for _ in 0..<11 {
+            server.now = server.now + .seconds(1)
+            for _ in 0..<10 { server.receive(unknown) }
+        }
+        #expect(server.failure == nil)
+        for _ in 0..<200 where server.failure == nil { server.receive(unknown) }
+        expectOver(server, .unknownFrameFlood)
+    }
+
     // MARK: H9, H13
 
     @Test("what comes behind a reset on the stream is not told")

@@ -225,8 +225,8 @@ import Testing
             let before = proxy.residentBytes
             for _ in 0..<3 { #expect(try caller.exchange().status == 200) }
             // RFC 9113 section 5.5: kinds that nobody knows; section 5.1: what crosses the end of its stream.
-            let unknown = (0..<1000).flatMap { _ in HTTP2Frame(type: 200, flags: 0xff, stream: 0, payload: [1, 2, 3]).bytes }
-            for _ in 0..<100 { try caller.connection.send(unknown) }
+            let unknown = (0..<90).flatMap { _ in HTTP2Frame(type: 200, flags: 0xff, stream: 0, payload: [1, 2, 3]).bytes }
+            try caller.connection.send(unknown)
             try caller.send(.headers(1, Self.head, endStream: true), .windowUpdate(3, 1), .reset(3, .cancel), .data(5, [120]))
             try caller.roundTrip()
             #expect(try caller.exchange().status == 200)
@@ -444,22 +444,31 @@ import Testing
         }
     }
 
-    @Test("a head that comes byte by byte keeps no connection open: without a stream it is idle")
+    @Test("T8: a head that comes byte by byte has as much time as one of HTTP/1.1, also where another request is open")
     func slowHead() throws {
-        let origin = try Origin.answering(ok())
-        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1, manager: { $0.idleTimeout = .seconds(1) }) }) {
+        let origin = try Origin { connection in
+            _ = try connection.readRequest()
+            _ = try connection.readToEnd()
+        }
+        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1, manager: { $0.requestHeadersTimeout = .seconds(1) }) }) {
             (proxy) throws in
             let caller = try HTTP2Peer(to: proxy.port)
             try caller.settle()
+            let open = try caller.request()
             let start = ContinuousClock.now
-            try caller.connection.send(Frame.block(1, HPACK.encode(Self.head), endStream: true, endHeaders: false).bytes)
-            let rest = Frame.continuation(1, HPACK.encode([("x", String(repeating: "a", count: 200))]), endHeaders: true).bytes
-            for byte in rest.dropLast() {
+            try caller.connection.send(Frame.block(3, HPACK.encode(Self.head), endStream: true, endHeaders: false).bytes)
+            let rest = Frame.continuation(3, HPACK.encode([("x", String(repeating: "a", count: 200))]), endHeaders: true).bytes
+            try caller.connection.send(Array(rest[..<9]))
+            for byte in rest[9...].dropLast() {
                 guard (try? caller.connection.send([byte])) != nil else { break }
                 if try !caller.connection.isSilent(for: .milliseconds(100)) { break }
             }
             _ = try caller.readToEnd(within: .seconds(20))
+            #expect(caller.goAways.map(\.code) == [.enhanceYourCalm])
+            #expect(caller.streams[open]?.end != .whole)
             #expect(ContinuousClock.now - start < .seconds(15))
+            let timeouts = try proxy.stat(#"envoy_http_downstream_rq_header_timeout{envoy_http_conn_manager_prefix="egress"}"#)
+            #expect(timeouts == 1, "\(proxy.log)")
         }
     }
 

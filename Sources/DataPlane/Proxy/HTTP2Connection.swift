@@ -115,9 +115,9 @@ extension HTTP2Stats {
         case .settingsFlood: settingsFlood.increment()
         case .priorityFlood: inboundPriorityFramesFlood.increment()
         case .windowUpdateFlood: inboundWindowUpdateFramesFlood.increment()
-        case .emptyFrameFlood: inboundEmptyFramesFlood.increment()
+        case .emptyFrameFlood, .unknownFrameFlood: inboundEmptyFramesFlood.increment()
         case .outboundFlood: outboundControlFlood.increment()
-        case .protocolViolation, .badPreface, .outOfMemory, .libraryFailure: break
+        case .protocolViolation, .badPreface, .headTimeout, .outOfMemory, .libraryFailure: break
         }
     }
 

@@ -91,7 +91,7 @@ public final class HTTP2Stats: Sendable {
             "http2.inbound_window_update_frames_flood", "Connections ended: too many WINDOW_UPDATE frames.",
             inboundWindowUpdateFramesFlood)
         reader.counter(
-            "http2.inbound_empty_frames_flood", "Connections ended: too many frames without content.", inboundEmptyFramesFlood)
+            "http2.inbound_empty_frames_flood", "Connections ended: too many frames that say nothing.", inboundEmptyFramesFlood)
         reader.counter(
             "http2.outbound_control_flood", "Connections ended: answers to PING and SETTINGS were not read.", outboundControlFlood)
         reader.counter("http2.rx_reset", "Streams that the other side reset.", rxReset)

@@ -64,6 +64,9 @@ public struct HTTP2Error: Error, Hashable, Sendable {
         case priorityFlood
         case windowUpdateFlood
         case emptyFrameFlood
+        case unknownFrameFlood
+        /// A head began and did not end in time.
+        case headTimeout
         case headTooLarge
         case tooManyFields
         /// The heads of all streams together.
@@ -107,6 +110,8 @@ public struct HTTP2Error: Error, Hashable, Sendable {
         case .priorityFlood: "http2.priority_flood"
         case .windowUpdateFlood: "http2.window_update_flood"
         case .emptyFrameFlood: "http2.empty_frame_flood"
+        case .unknownFrameFlood: "http2.unknown_frame_flood"
+        case .headTimeout: "http2.request_header_timeout"
         case .headTooLarge: "http2.headers_too_large"
         case .tooManyFields: "http2.too_many_headers"
         case .headersTakeTooMuch: "http2.header_memory_exceeded"

@@ -52,6 +52,8 @@ public struct HTTP2Limits: Sendable {
     public var maxWindowUpdatesPerDataFrame = 10
     /// DATA frames in a row that carry nothing and end nothing.
     public var maxEmptyFrames = 10
+    /// Frames of types that RFC 9113 does not have. They must be ignored, which is work for nothing: a few grease (RFC 8701), nobody sends many.
+    public var unknownFrames = RateLimit(burst: 100, perSecond: 10)
 
     public init() {}
 }

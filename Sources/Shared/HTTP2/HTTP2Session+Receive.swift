@@ -223,9 +223,15 @@ extension HTTP2Session {
 
     // MARK: Frames
 
-    /// PRIORITY frames change nothing and are told here only.
+    /// Frames of priority (RFC 9113 section 6.3, RFC 9218 section 7.1) and of unknown types change nothing and are told here only.
     fileprivate func frameBegan(_ type: UInt8) -> Int32 {
-        guard UInt32(type) == NGHTTP2_PRIORITY.rawValue else { return 0 }
+        switch UInt32(type) {
+        case NGHTTP2_PRIORITY.rawValue, NGHTTP2_PRIORITY_UPDATE.rawValue: break
+        case 0...NGHTTP2_CONTINUATION.rawValue: return 0
+        default:
+            guard !unknownFrames.take(now) else { return 0 }
+            return fail(HTTP2Error(.unknownFrameFlood, code: .enhanceYourCalm, limit: limits.unknownFrames.burst))
+        }
         priorityFrames &+= 1
         let limit = limits.maxPriorityFramesPerStream &* (1 &+ streamsOpened)
         guard priorityFrames > limit else { return 0 }

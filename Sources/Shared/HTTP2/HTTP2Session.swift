@@ -62,6 +62,7 @@ internal import HTTP
     var provokedResets: RateBudget
     var pings: RateBudget
     var settingsFrames: RateBudget
+    var unknownFrames: RateBudget
 
     // While `receive` runs.
     var received = unsafe UnsafeRawPointer(bitPattern: 1).unsafelyUnwrapped
@@ -88,6 +89,7 @@ internal import HTTP
         provokedResets = RateBudget(limits.provokedResets)
         pings = RateBudget(limits.pings)
         settingsFrames = RateBudget(limits.settings)
+        unknownFrames = RateBudget(limits.unknownFrames)
         unsafe session = Library.makeSession(role, limits, pool.memory)
         unsafe nghttp2_session_set_user_data(session, Unmanaged.passUnretained(self).toOpaque())
         submitSettings()
@@ -162,6 +164,9 @@ internal import HTTP
         unwritten.sort { $0.id < $1.id }
         return Array(unwritten.dropFirst(max(0, room)))
     }
+
+    /// A header block has begun and its last frame has not come.
+    public var isReadingHead: Bool { block.isOpen }
 
     /// Whether `flush` would write anything.
     public var wantsToWrite: Bool {

@@ -17,6 +17,8 @@ enum Library {
         unsafe nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, onStreamClose)
         unsafe nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, onFrameSent)
         unsafe nghttp2_session_callbacks_set_send_data_callback(callbacks, sendData)
+        // Frames of other types are none of ours; asked for only so that the library tells when one begins.
+        unsafe nghttp2_session_callbacks_set_unpack_extension_callback(callbacks) { _, _, _, _ in NGHTTP2_ERR_CANCEL.rawValue }
         return unsafe callbacks
     }()
 
@@ -52,6 +54,7 @@ enum Library {
         unsafe nghttp2_option_set_max_continuations(options, limits.maxContinuations)
         unsafe nghttp2_option_set_stream_reset_rate_limit(options, UInt64(limits.resets.burst), UInt64(limits.resets.perSecond))
         unsafe nghttp2_option_set_max_send_header_block_length(options, 1 << 20)
+        for type in UInt8(NGHTTP2_CONTINUATION.rawValue + 1)...255 { unsafe nghttp2_option_set_user_recv_extension_type(options, type) }
 
         var made: OpaquePointer?
         var functions = unsafe memory.functions

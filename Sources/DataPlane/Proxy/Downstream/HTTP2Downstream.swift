@@ -30,6 +30,8 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     private var shutdown = Shutdown.none
     /// The caller's SETTINGS and the answer to ours must come (attack case H13).
     private var settingsDeadline: Instant
+    /// A head that has begun must end (attack case T8).
+    private var headDeadline = Instant.never
     private var idleDeadline = Instant.never
     private var shutdownDeadline = Instant.never
     private var pingDeadline = Instant.never
@@ -75,6 +77,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
         unsafe walk(bytes)
         guard !isClosed else { return }
         if let broken { return sessionFailed(broken) }
+        if session.isReadingHead != (headDeadline != .never) { armHead() }
         flushLater()
     }
 
@@ -206,6 +209,12 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
 
     // MARK: Time
 
+    private func armHead() {
+        guard session.isReadingHead, let filter = chain.httpFilter else { return headDeadline = .never }
+        headDeadline = worker.loop.now + filter.requestHeadersTimeout
+        armDeadline()
+    }
+
     private func armIdle() {
         guard sides.isEmpty, shutdown == .none else { return }
         idleDeadline = worker.loop.now + (chain.httpFilter?.idleTimeout ?? .zero)
@@ -221,13 +230,18 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     }
 
     private func armDeadline() {
-        let next = min(min(settingsDeadline, idleDeadline), min(min(shutdownDeadline, pingDeadline), ageDeadline))
+        let next = min(
+            min(min(settingsDeadline, headDeadline), idleDeadline), min(min(shutdownDeadline, pingDeadline), ageDeadline))
         if next != .never { worker.loop.setDeadline(self, next) }
     }
 
     override func deadlineReached(now: Instant) {
         if shutdown == .lingering || now >= settingsDeadline { return close() }
-        if now >= shutdownDeadline {
+        if now >= headDeadline {
+            stats.downstreamRqHeaderTimeout.increment()
+            session.goAway(.enhanceYourCalm)
+            return sessionFailed(HTTP2Error(.headTimeout, code: .enhanceYourCalm))
+        } else if now >= shutdownDeadline {
             advanceShutdown()
         } else if now >= idleDeadline {
             stats.downstreamCxIdleTimeout.increment()
