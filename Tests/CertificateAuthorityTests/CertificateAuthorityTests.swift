@@ -263,6 +263,15 @@ struct CertificateAuthorityTests {
         #expect(authority.retired(now: now + day)?.root == second)
     }
 
+    @Test("an owner is warned in time, so that the next root outlives what this one signs")
+    func warning() throws {
+        let authority = try authority()
+        let end = authority.root.notAfter
+        #expect(authority.warning(now: now) == nil && authority.warning(now: end - 90 * day) == nil)
+        #expect(authority.warning(now: end - 90 * day + 1)?.contains("ends in 89 days") == true)
+        #expect(authority.warning(now: end + day)?.contains("ends in 0 days") == true)
+    }
+
     @Test("a root whose leaves have all ended is forgotten at once")
     func rotationWithoutLeaves() throws {
         let authority = try authority()

@@ -12,6 +12,7 @@ import Reactor
 import TestSupport
 import Testing
 import Transport
+import XDSWire
 
 @testable import Daemon
 
@@ -27,11 +28,15 @@ private final class ControlPlane {
     private let operators: TestCertificates.Authority?
 
     /// - Parameter certificates: for TLS; nil = plaintext.
-    init(_ folder: TemporaryFolder, certificates: TestCertificates?, trustsLoopback: Bool = false, changesRoot: Bool = false) throws {
+    init(
+        _ folder: TemporaryFolder, certificates: TestCertificates?, trustsLoopback: Bool = false, changesRoot: Bool = false,
+        proof: Controller.Proof = .remote
+    ) throws {
         let log = try SQLiteEventLog(directory: folder.path, verifying: .whole)
         journal = try Journal(log: log, store: try Workshop(name: "store", loop: loop)) { .now }
         var options = Controller.Options()
         options.trustsLoopback = trustsLoopback
+        options.proof = proof
         let controller = Controller(
             loop: loop, journal: journal, workshop: try Workshop(name: "compiler", loop: loop), options: options)
         authority = try CertificateAuthority(directory: folder.file("ca"), now: UnixTime.now.milliseconds / 1000)
@@ -75,10 +80,7 @@ private final class ControlPlane {
         try turn { isDone }
     }
 
-    /// `POST /v1/join` on a connection of its own.
-    ///
-    /// - Parameter identity: chain and key to show.
-    func join(_ body: JoinRequest, showing identity: (chain: String, key: TLSKey)? = nil) throws -> (status: Int, body: Data) {
+    private func connect(showing identity: (chain: String, key: TLSKey)?) throws -> HTTPClientConnection {
         var tls: TLSContext?
         if let operators {
             let validation = TLSValidation(trust: .file(operators.certificate), subjectAlternativeNames: ["localhost"])
@@ -95,6 +97,28 @@ private final class ControlPlane {
         }
         let connection = HTTPClientConnection(loop: loop, address: address, tls: tls, serverName: "localhost")
         connection.open()
+        return connection
+    }
+
+    /// How a stream of configuration for a node is refused; `served`: it is not.
+    func asksForConfiguration(of node: String, showing identity: (chain: String, key: TLSKey)?) throws -> String {
+        let connection = try connect(showing: identity)
+        defer { connection.close() }
+        let stream = GRPCClientStream(connection, path: ADSService.statePath, authority: "localhost")
+        var answer: String?
+        stream.onMessage = { _ in answer = answer ?? "served" }
+        stream.onFinished = { answer = answer ?? "\($0)" }
+        let client = ClientNode(name: node, namespace: "shop", instance: "one")
+        stream.send(DiscoveryRequest(node: client, typeURL: ResourceType.cluster.typeURL).encoded())
+        try turn { answer != nil }
+        return answer ?? ""
+    }
+
+    /// `POST /v1/join` on a connection of its own.
+    ///
+    /// - Parameter identity: chain and key to show.
+    func join(_ body: JoinRequest, showing identity: (chain: String, key: TLSKey)? = nil) throws -> (status: Int, body: Data) {
+        let connection = try connect(showing: identity)
         defer { connection.close() }
         let stream = connection.request(
             method: "POST", path: "/v1/join", authority: "localhost", headers: [("content-type", "application/json")], endStream: false)
@@ -148,7 +172,12 @@ struct JoinTests {
               listeners: [{portMapping: {port: 8080, protocol: http}}]
               serviceDiscovery: {dns: {hostname: cart.local}}
             """
-        return [.resourceApplied(AppliedObject(key: cart, document: node, file: "mesh.yaml", line: 1))]
+        let web = ObjectKey(ResourceKey(kind: .virtualNode, namespace: "shop", name: "web"))
+        let other = node.replacing("name: cart", with: "name: web")
+        return [
+            .resourceApplied(AppliedObject(key: cart, document: node, file: "mesh.yaml", line: 1)),
+            .resourceApplied(AppliedObject(key: web, document: other, file: "web.yaml", line: 1)),
+        ]
     }
 
     private func token(_ text: String, node: ObjectKey?, role: String = "join", expiresIn seconds: Double = 60) -> MeshEvent {
@@ -306,6 +335,36 @@ struct JoinTests {
         let second = try plane.joined(request, showing: (first.certificateChain, key))
         #expect(second.trustBundle == plane.joins.trustBundle)
         #expect(plane.journal.models.certificates.authorities.map(\.id) == [old.id, plane.authority.root.id])
+    }
+
+    @Test("another root by the API: both are trusted, and there is no third one meanwhile")
+    func rotation() throws {
+        let plane = try ControlPlane(folder, certificates: certificates)
+        defer { plane.close() }
+        try plane.record(mesh() + [token("one", node: cart)])
+        let old = plane.authority.root
+        _ = try plane.joined(JoinRequest(token: "one", certificateRequest: try TLSKey().certificateRequest(), instance: "cart-1"))
+        #expect(plane.joins.status.root.id == old.id && plane.joins.status.previous == nil)
+        let status = try plane.joins.rotate(actor: "ann").get()
+        #expect(status.previous?.id == old.id && status.certificates == 1 && status.certificatesOfPrevious == 1)
+        #expect(plane.joins.trustBundle == plane.authority.root.pem + old.pem)
+        try plane.turn { plane.journal.models.certificates.authorities.map(\.id) == [old.id, status.root.id] }
+        guard case .failure(let problem) = plane.joins.rotate(actor: "ann") else { throw TestFailure("a third root") }
+        #expect(problem.status == 409)
+    }
+
+    @Test("a stream gets the configuration of the node that its certificate names, and without one none where it is wanted")
+    func proof() throws {
+        let plane = try ControlPlane(folder, certificates: certificates, proof: .always)
+        defer { plane.close() }
+        try plane.record(mesh() + [token("one", node: cart)])
+        let key = try TLSKey()
+        let reply = try plane.joined(JoinRequest(token: "one", certificateRequest: key.certificateRequest(), instance: "cart-1"))
+        let identity = (reply.certificateChain, key)
+        #expect(try plane.asksForConfiguration(of: "cart", showing: identity) == "served")
+        #expect(try plane.asksForConfiguration(of: "cart", showing: nil).contains("it shows no certificate"))
+        let other = try plane.asksForConfiguration(of: "web", showing: identity)
+        #expect(other.contains("its certificate is for spiffe://default/ns/shop/vn/cart"), "\(other)")
     }
 
     /// The same data in another folder.

@@ -29,7 +29,7 @@ struct OutriggerCommand: ParsableCommand {
                 ]),
             CommandGroup(
                 name: "Traffic", subcommands: [Status.self, Outliers.self, Top.self, ExplainCommand.self, Events.self]),
-            CommandGroup(name: "Access", subcommands: [ContextCommand.self, TokenCommand.self, Completion.self]),
+            CommandGroup(name: "Access", subcommands: [ContextCommand.self, TokenCommand.self, AuthorityCommand.self, Completion.self]),
         ])
 
     static func main() {

@@ -110,6 +110,17 @@ public final class CertificateAuthority {
         retired(now: now) == nil ? nil : contents.retired?.bridge
     }
 
+    /// What its owner should do soon; nil: nothing.
+    public func warning(now: Int64) -> String? {
+        let left = root.notAfter - now
+        guard left < Self.warningTime else { return nil }
+        return "the mesh's root certificate ends in \(max(0, left) / 86_400) days: change it (outrigger ca rotate), or no proxy gets a "
+            + "certificate then"
+    }
+
+    /// Enough for somebody to read a log, and longer than any certificate holds that the next root must outlive.
+    static let warningTime: Int64 = 90 * 86_400
+
     /// Another root signs from now on.
     ///
     /// - Parameter leavesEnd: when the last leaf of the present root ends: so long it stays trusted.

@@ -112,6 +112,10 @@ public struct NodeItem: Hashable, Sendable, Codable {
     public var connectedSince: String?
     public var lastSeen: String?
     public var certificateExpires: String?
+    /// The SPIFFE ID in its certificate of the mesh, if it has one.
+    public var identity: String?
+    /// Others call it with TLS; false: in plaintext, unless its resources say otherwise.
+    public var takesTLS: Bool?
 
     public init(subject: ResourceName, mesh: String, instance: String, agent: String, isConnected: Bool, state: String) {
         self.subject = subject

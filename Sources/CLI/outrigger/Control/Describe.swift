@@ -105,6 +105,9 @@ private struct Description {
                 TextTable.Cell(node.certificateExpires.map(Times.clock), else: "-"),
             ])
             if let rejection = node.rejection { table.add(note: "refused: \(rejection)", .bad) }
+            if let identity = node.identity {
+                table.add(note: "known as \(identity)\(node.takesTLS == true ? ", called with TLS" : "")", .dim)
+            }
         }
         section("Proxies", table)
     }

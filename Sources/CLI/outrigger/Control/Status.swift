@@ -60,6 +60,13 @@ struct StatusPage {
             }
             lines.append(table.text(colored: screen.usesColor))
         }
+        // A mesh in which nobody joins has nothing to tell.
+        let plain = status.nodes.filter { $0.isConnected && $0.identity == nil }
+        if !plain.isEmpty, status.nodes.contains(where: { $0.identity != nil }) {
+            let names = plain.prefix(10).map { "\($0.subject.path) \($0.instance)" }.joined(separator: ", ")
+            let more = plain.count > 10 ? " and \(plain.count - 10) more" : ""
+            lines.append("have no certificate of the mesh: \(harmless(names))\(more)")
+        }
         if !status.faults.isEmpty {
             lines.append(screen.styled("cannot be compiled, these keep what they have:", .bad))
             lines += status.faults.map { "  \(harmless($0.text))" }

@@ -94,12 +94,15 @@ final class APIServer {
         case ("GET", "tokens", 1): guarded(request, .admin) { request.answer(Tokens(controller).list()) }
         case ("POST", "tokens", 1):
             guarded(request, .admin) { request.read(TokenRequest.self) { Tokens(self.controller).create($0, request) } }
+        case ("GET", "authority", 1): guarded(request, .read) { request.answer(joins.status) }
+        case ("POST", "authority", 2) where path[1] == "rotate":
+            guarded(request, .admin) { request.answer(joins.rotate(actor: request.actor)) }
         case ("DELETE", "tokens", 2): guarded(request, .admin) { Tokens(controller).revoke(path[1], request) }
         default:
             let known = [
                 "status", "resources", "history", "diff", "events", "nodes", "outliers", "services", "compiled", "explain", "rollouts",
             ]
-            let isKnown = (known + ["apply", "delete", "rollback", "tokens"]).contains(path.first ?? "")
+            let isKnown = (known + ["apply", "delete", "rollback", "tokens", "authority"]).contains(path.first ?? "")
             let detail = "There is no \(method) \(request.exchange.path); /openapi.json says what there is."
             request.refuse(
                 isKnown ? Problem("no-method", status: 405, title: "Not to be done here", detail: detail) : .notFound(detail))

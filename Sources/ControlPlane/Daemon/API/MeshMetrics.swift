@@ -1,5 +1,6 @@
 import Base
 import ControlAPI
+import EventStore
 import Projections
 import XDSWire
 
@@ -34,6 +35,10 @@ struct MeshMetrics {
         page.sample("outriggerd_faults", [], controller.publisher.faults.count + models.desired.unreadable.count)
         page.family("outriggerd_compilations_total", "counter", "How often the mesh was compiled.")
         page.sample("outriggerd_compilations_total", [], controller.publisher.compilations)
+        if let root = models.certificates.authorities.last {
+            page.family("outriggerd_authority_expiry_seconds", "gauge", "When the root certificate of the mesh ends, since 1970.")
+            page.sample("outriggerd_authority_expiry_seconds", [], root.notAfter.milliseconds / 1000)
+        }
         page.family("outriggerd_xds_streams", "gauge", "Open ADS streams.")
         page.sample("outriggerd_xds_streams", [], controller.ads.streams.count)
         page.family("outriggerd_xds_pushes_total", "counter", "Responses sent on ADS streams.")
@@ -67,6 +72,8 @@ struct MeshMetrics {
             page.family("outrigger_mesh_certificate_expiry_seconds_min", "gauge", "When the first certificate of a proxy ends, since 1970.")
             page.sample("outrigger_mesh_certificate_expiry_seconds_min", [], Double(expiry) / 1000)
         }
+        page.family("outrigger_mesh_proxies_with_identity", "gauge", "Connected proxies with a certificate of the mesh.")
+        page.sample("outrigger_mesh_proxies_with_identity", [], instances.count { controller.hasIdentity($0.key) })
         page.family("outrigger_mesh_proxy_memory_bytes", "gauge", "Resident memory of the connected proxies together.")
         page.sample("outrigger_mesh_proxy_memory_bytes", [], instances.reduce(0) { $0 + ($1.report?.process.residentMemory ?? 0) })
     }

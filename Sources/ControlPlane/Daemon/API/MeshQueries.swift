@@ -75,6 +75,10 @@ struct MeshQueries {
             item.connectedSince = instance.connectedSince?.text
             item.lastSeen = instance.lastSeen.text
             item.certificateExpires = instance.report?.certificates.map(\.notAfter).min().map { UnixTime(milliseconds: $0).text }
+            item.identity = controller.identity(of: instance.key)?.identity
+            if instance.key.node.resource?.kind == .virtualNode {
+                item.takesTLS = controller.journal.models.nodes.instances[instance.key]?.takesTLS
+            }
             items[instance.key] = item
         }
         return items.sorted { $0.key < $1.key }.map(\.value)

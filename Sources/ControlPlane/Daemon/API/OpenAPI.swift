@@ -57,6 +57,12 @@ enum OpenAPI {
             method: "post", path: "/v1/tokens", summary: "Makes a token", role: "admin", body: "TokenRequest", answer: "TokenCreated"),
         Operation(method: "delete", path: "/v1/tokens/{id}", summary: "Revokes a token", role: "admin", answer: "TokenItem"),
         Operation(
+            method: "get", path: "/v1/authority", summary: "Who signs the certificates of the mesh", role: "read", answer: "AuthorityStatus"
+        ),
+        Operation(
+            method: "post", path: "/v1/authority/rotate", summary: "Another root signs from now on", role: "admin",
+            answer: "AuthorityStatus"),
+        Operation(
             method: "post", path: "/v1/join", summary: "Signs a proxy's certificate", role: "of a join token, or the certificate to renew",
             body: "JoinRequest", answer: "JoinReply"),
     ]

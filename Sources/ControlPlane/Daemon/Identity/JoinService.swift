@@ -16,7 +16,9 @@ final class JoinService {
     private let authority: CertificateAuthority
     /// Tokens whose use is being recorded: nobody else joins with them meanwhile.
     private var tokensAtWork: Set<String> = []
-    /// When the root before the present one is not trusted any more.
+    /// In seconds since 1970: once a day.
+    private var warnedAt: Int64?
+    /// When the root before the present one is not trusted any more, and to look at the present one.
     private var retirement: LoopTimer!
 
     /// - Parameter changesRoot: another root is to sign from now on.
@@ -30,9 +32,7 @@ final class JoinService {
                 Log.warning("join", "the folder ca has lost authority \(known.prefix(16)): proxies must join again, each with a token")
             }
         } else if changesRoot {
-            let end = leavesEnd
-            try authority.rotate(now: now, leavesEnd: end)
-            Log.info("join", "another authority signs now; the one before is trusted for \(max(0, end - now)) s more")
+            try changeRoot()
         }
         if authority.root.id != known { recordRoot(isFirst: known == nil) }
         retirement = LoopTimer { [unowned self] _ in retire() }
@@ -54,11 +54,46 @@ final class JoinService {
         return issued.map { $0.notAfter.milliseconds / 1000 }.max() ?? now
     }
 
-    private func recordRoot(isFirst: Bool) {
+    private func changeRoot() throws(AuthorityError) {
+        let end = leavesEnd
+        try authority.rotate(now: now, leavesEnd: end)
+        Log.info("join", "another authority signs now; the one before is trusted for \(max(0, end - now)) s more")
+    }
+
+    // MARK: For people
+
+    /// - Parameter actor: who wants it.
+    func rotate(actor: String) -> Result<AuthorityStatus, Problem> {
+        do {
+            try changeRoot()
+        } catch {
+            guard case .isRotating = error else { return .failure(.internal("\(error)")) }
+            return .failure(Problem("conflict", status: 409, title: "The change before is not over", detail: "\(error)"))
+        }
+        recordRoot(isFirst: false, actor: actor)
+        retire()
+        return .success(status)
+    }
+
+    var status: AuthorityStatus {
+        let issued = controller.journal.models.certificates.certificates.values.filter { $0.notAfter > controller.journal.now }
+        let retired = authority.retired(now: now)
+        func root(_ root: CertificateAuthority.Root) -> AuthorityStatus.Root {
+            AuthorityStatus.Root(id: root.id, expires: UnixTime(milliseconds: root.notAfter * 1000).text)
+        }
+        return AuthorityStatus(
+            root: root(authority.root), previous: retired.map { root($0.root) },
+            previousTrustedUntil: retired.map { UnixTime(milliseconds: $0.until * 1000).text },
+            certificates: issued.count { controller.authorities.contains($0.authority) },
+            certificatesOfPrevious: issued.count { $0.authority == retired?.root.id },
+            certificateLifeSeconds: Int(authority.leafLife), warning: authority.warning(now: now))
+    }
+
+    private func recordRoot(isFirst: Bool, actor: String = "system") {
         let root = authority.root
         let change = AuthorityChange(
             authority: root.id, certificatePEM: root.pem, notAfter: UnixTime(milliseconds: root.notAfter * 1000))
-        controller.journal.record([isFirst ? .authorityCreated(change) : .authorityRotated(change)], actor: "system")
+        controller.journal.record([isFirst ? .authorityCreated(change) : .authorityRotated(change)], actor: actor)
     }
 
     /// Takes the root before out of the bundle when its time has come; until then, looks again.
@@ -66,9 +101,13 @@ final class JoinService {
         controller.publisher.trustBundle = Array(trustBundle.utf8)
         let retired = authority.retired(now: now)
         controller.authorities = Set([authority.root.id] + (retired.map { [$0.root.id] } ?? []))
-        guard let retired else { return }
+        if let warning = authority.warning(now: now), warnedAt.map({ now - $0 >= 86_400 }) ?? true {
+            warnedAt = now
+            Log.warning("join", warning)
+        }
         // Clocks may be set meanwhile: no longer than an hour at a time.
-        controller.loop.setDeadline(retirement, controller.loop.now + .seconds(min(3600, retired.until - now + 1)))
+        let wait = min(3600, retired.map { $0.until - now + 1 } ?? 3600)
+        controller.loop.setDeadline(retirement, controller.loop.now + .seconds(wait))
     }
 
     /// TLS for the port. Clients may show a certificate of the mesh's own authority, or of those in the file `clientAuthority`; who joins
