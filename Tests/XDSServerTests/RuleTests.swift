@@ -329,6 +329,13 @@ extension World {
         #expect(rotated.texts == ["secret: k0", "cluster: c0", "clusterLoadAssignment: s0"])
     }
 
+    @Test("nothing waits for the secret that a proxy has itself, and never asks for")
+    func ownSecret() {
+        var talk = Talk(.stateOfTheWorld, .small.with { $0.clusters["c0"]!.secret = Secret.identityName })
+        talk.settle()
+        #expect(talk.stream.deadline == .never)
+    }
+
     @Test("sets that come while a response is under way coalesce")
     func coalescing() {
         var talk = Talk(.stateOfTheWorld, .small)

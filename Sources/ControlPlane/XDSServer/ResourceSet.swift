@@ -50,7 +50,10 @@ public final class ResourceSet: Sendable {
         func add(_ type: StreamedType, _ resource: EncodedResource) {
             resources[type, default: [:]][resource.name] = resource
         }
+        // A proxy's own certificate never comes from here, and is never asked for: nothing waits for it.
+        let own = ResourceKey(.secret, Secret.identityName)
         func refer(_ key: ResourceKey, to needed: Set<ResourceKey>) {
+            let needed = needed.subtracting([own])
             if !needed.isEmpty { references[key] = needed }
         }
         if let settings {
