@@ -40,9 +40,25 @@ public struct EndpointTable {
         public var total: Int
     }
 
+    /// What is known of an endpoint's health.
+    public enum Standing: Hashable, Sendable {
+        case available
+        /// Available, with a share that grows.
+        case ramping(since: Instant)
+        /// Out, but for a probe now and then.
+        case probing
+        case unavailable
+    }
+
     private struct Slot {
         var member: Member
-        var isEligible = true
+        var standing = Standing.available
+        var isEligible: Bool {
+            switch standing {
+            case .available, .ramping: true
+            case .probing, .unavailable: false
+            }
+        }
         /// False once it left; the slot is used again when its last request ended.
         var isMember = true
     }
@@ -57,34 +73,72 @@ public struct EndpointTable {
         }
     }
 
-    private var policy: LoadBalancing
-    private var panicThresholdPercent: Double
+    private var rules: BalancingRules
+    private var latencyHalfLife: Nanoseconds
     private var slots: [Slot] = []
     private var loads: [EndpointLoad] = []
     private var free: [Int] = []
     /// By priority, the first first; none is empty.
     private var groups: [PriorityGroup] = []
     private var panicChanges: [PanicChange] = []
+    /// Who wants probes.
+    private var probing: [Int] = []
+    private var nextProbe = 0
+    /// The latest that anybody said.
+    private var now = Instant(nanoseconds: 0)
+    /// When the shares on the ramp are looked at again.
+    private var nextRampStep = Instant.never
 
     public init(policy: LoadBalancing, panicThresholdPercent: Double) {
-        self.policy = policy
-        self.panicThresholdPercent = panicThresholdPercent
+        self.init(rules: BalancingRules(policy: .init(policy), panicThresholdPercent: panicThresholdPercent))
+    }
+
+    public init(rules: BalancingRules) {
+        self.rules = rules
+        latencyHalfLife = Self.halfLife(rules)
+    }
+
+    private static func halfLife(_ rules: BalancingRules) -> Nanoseconds {
+        if case .peakEWMA(let time) = rules.policy { max(Nanoseconds(time), .milliseconds(1)) } else { .seconds(1) }
     }
 
     // MARK: Requests
 
     /// Chooses an endpoint; nil if none may be chosen. The caller says `started` before the next pick.
     public mutating func pick(random: inout SeededRandom) -> Pick? {
-        guard let group = chooseGroup(&random), let index = groups[group].pick(from: loads, random: &random) else { return nil }
-        return Pick(index: index, isPanic: groups[group].isPanicking, isRepeat: false)
+        pick(hash: 0, now: now, random: &random)
     }
 
     /// The same for a retry: an endpoint that was not tried, if there is one in the priority whose turn it is.
     public mutating func pick(excluding tried: TriedEndpoints, random: inout SeededRandom) -> Pick? {
-        guard let group = chooseGroup(&random) else { return nil }
+        pick(excluding: tried, hash: 0, now: now, random: &random)
+    }
+
+    /// - Parameters:
+    ///   - hash: of what a consistent policy goes by (a header, a cookie, the caller's address); others ignore it.
+    ///   - now: what latencies and ramps are measured against.
+    public mutating func pick(hash: UInt64, now: Instant, random: inout SeededRandom) -> Pick? {
+        advance(now: now, random: &random)
+        guard let group = chooseGroup(&random),
+            let index = groups[group].pick(for: PickContext(hash: hash, now: now), from: loads, random: &random)
+        else { return nil }
+        return Pick(index: index, isPanic: groups[group].isPanicking, isRepeat: false)
+    }
+
+    public mutating func pick(excluding tried: TriedEndpoints, hash: UInt64, now: Instant, random: inout SeededRandom) -> Pick? {
+        advance(now: now, random: &random)
+        guard let chosen = chooseGroup(&random) else { return nil }
+        // What failed in the zone may be the zone: a retry leaves it, if the priority has endpoints elsewhere.
+        let group =
+            tried.isEmpty
+            ? chosen
+            : groups.indices.first {
+                groups[$0].priority == groups[chosen].priority && groups[$0].tier.isRemote && !groups[$0].candidates.isEmpty
+            } ?? chosen
         // The policy's own next choice is the best one; if it insists, any other.
-        for _ in 0..<3 {
-            guard let index = groups[group].pick(from: loads, random: &random) else { return nil }
+        for turn in 0..<3 as Range<UInt64> {
+            let request = PickContext(hash: turn == 0 ? hash : mix(hash, turn), now: now)
+            guard let index = groups[group].pick(for: request, from: loads, random: &random) else { return nil }
             if !tried.contains(index) { return Pick(index: index, isPanic: groups[group].isPanicking, isRepeat: false) }
         }
         let count = groups[group].candidates.count
@@ -96,14 +150,52 @@ public struct EndpointTable {
         return Pick(index: groups[group].candidates[start], isPanic: groups[group].isPanicking, isRepeat: true)
     }
 
+    /// An endpoint that wants a probe, for a request that may be risked; nil if there is none. Each in turn: it may refuse a second one.
+    /// Only a first attempt should be a probe: with several endpoints out, the retries of one request would all be spent on them.
+    public mutating func pickProbe(excluding tried: TriedEndpoints = TriedEndpoints()) -> Int? {
+        guard !probing.isEmpty else { return nil }
+        for _ in probing {
+            nextProbe = (nextProbe + 1) % probing.count
+            if !tried.contains(probing[nextProbe]) { return probing[nextProbe] }
+        }
+        return nil
+    }
+
     public mutating func started(_ index: Int) {
-        loads[index].active += 1
+        started(index, now: now)
     }
 
     public mutating func finished(_ index: Int) {
+        finished(index, started: now, latency: nil, now: now)
+    }
+
+    public mutating func started(_ index: Int, now: Instant) {
+        loads[index].active += 1
+        loads[index].starts &+= now.nanoseconds / 1000
+    }
+
+    /// - Parameters:
+    ///   - started: what `started` was told.
+    ///   - latency: of its answer, or as long as one waited in vain; nil if that says nothing about the endpoint: an error comes fast.
+    public mutating func finished(_ index: Int, started: Instant, latency: Nanoseconds?, now: Instant) {
         precondition(loads[index].active > 0, "endpoint \(index) finished more requests than it started")
         loads[index].active -= 1
+        loads[index].starts = loads[index].active == 0 ? 0 : loads[index].starts &- started.nanoseconds / 1000
+        if let latency { loads[index].take(sample: latency, now: now, halfLife: latencyHalfLife) }
         if loads[index].active == 0, !slots[index].isMember { free.append(index) }
+    }
+
+    /// How many of the endpoints that may be chosen look slow now: to expect more than `threshold` of them is to wait for that long.
+    public func slowCount(above threshold: Nanoseconds, now: Instant) -> (slow: Int, available: Int) {
+        var slow = 0
+        var available = 0
+        for group in groups {
+            for index in group.candidates {
+                available += 1
+                if loads[index].expectedLatency(now: now, halfLife: latencyHalfLife) > Double(threshold.count) { slow += 1 }
+            }
+        }
+        return (slow, available)
     }
 
     private func chooseGroup(_ random: inout SeededRandom) -> Int? {
@@ -123,6 +215,12 @@ public struct EndpointTable {
     public func member(at index: Int) -> Member { slots[index].member }
     public func active(at index: Int) -> Int { Int(loads[index].active) }
     public func isEligible(at index: Int) -> Bool { slots[index].isEligible }
+    /// What the endpoint gets of its weight now: below 1 on the ramp.
+    public func share(at index: Int) -> Double { loads[index].share }
+    /// What a request to it may expect to wait, by its own answers and what it owes.
+    public func expectedLatency(at index: Int, now: Instant) -> Nanoseconds {
+        Nanoseconds(count: Int64(loads[index].expectedLatency(now: now, halfLife: latencyHalfLife)))
+    }
     /// One above the highest index.
     public var indexBound: Int { slots.count }
     /// membership_total.
@@ -152,7 +250,7 @@ public struct EndpointTable {
             loads[index].weight = member.weight
             return index
         }
-        for index in draining where slots[index].isMember { slots[index].isEligible = true }
+        for index in draining where slots[index].isMember { slots[index].standing = .available }
         for index in before where !slots[index].isMember && loads[index].active == 0 { free.append(index) }
         regroup(random: &random)
         return indices
@@ -160,18 +258,56 @@ public struct EndpointTable {
 
     /// Asks for each member whether it may be chosen. Called when `OutlierDetector.epoch` changed.
     public mutating func updateEligibility(random: inout SeededRandom, isEligible: (_ index: Int) -> Bool) {
+        updateStandings(now: now, random: &random) { isEligible($0) ? .available : .unavailable }
+    }
+
+    /// The same with all that there is to know: who is on the ramp, who wants probes.
+    public mutating func updateStandings(now: Instant, random: inout SeededRandom, standing: (_ index: Int) -> Standing) {
+        self.now = max(self.now, now)
+        probing.removeAll(keepingCapacity: true)
         for group in groups {
-            for index in group.members { slots[index].isEligible = isEligible(index) }
+            for index in group.members {
+                let new = standing(index)
+                if new == .probing { probing.append(index) }
+                if slots[index].standing != new, case .ramping = new { seedLatency(of: index) }
+                slots[index].standing = new
+            }
         }
         redistribute(random: &random)
     }
 
     /// Takes a new configuration.
     public mutating func configure(policy: LoadBalancing, panicThresholdPercent: Double, random: inout SeededRandom) {
-        self.policy = policy
-        self.panicThresholdPercent = panicThresholdPercent
-        for index in groups.indices { groups[index].use(policy) }
-        redistribute(random: &random)
+        var rules = rules
+        rules.policy = .init(policy)
+        rules.panicThresholdPercent = panicThresholdPercent
+        configure(rules: rules, random: &random)
+    }
+
+    public mutating func configure(rules new: BalancingRules, random: inout SeededRandom) {
+        let zoneChanged = new.zone != rules.zone
+        rules = new
+        latencyHalfLife = Self.halfLife(new)
+        for index in groups.indices { groups[index].use(new.policy) }
+        if zoneChanged { regroup(random: &random) } else { redistribute(random: &random) }
+    }
+
+    /// Who begins or comes back is unknown. To take it for fast would give it everything at once; so it is as slow as nine of ten others.
+    private mutating func seedLatency(of index: Int) {
+        var known: [Double] = []
+        for group in groups {
+            for other in group.members where other != index && slots[other].isEligible && loads[other].latency > 0 {
+                known.append(loads[other].decayed(now: now, halfLife: latencyHalfLife))
+            }
+        }
+        known.sort()
+        loads[index].latency = known.isEmpty ? 0 : known[known.count * 9 / 10]
+        loads[index].sampledAt = now
+    }
+
+    private mutating func advance(now: Instant, random: inout SeededRandom) {
+        if now > self.now { self.now = now }
+        if now >= nextRampStep { redistribute(random: &random) }
     }
 
     /// What changed since the last call.
@@ -183,22 +319,38 @@ public struct EndpointTable {
     private mutating func addSlot(for member: Member) -> Int {
         if let index = free.popLast() {
             slots[index] = Slot(member: member)
+            loads[index] = EndpointLoad(weight: member.weight, identity: Self.identity(of: member))
             return index
         }
         slots.append(Slot(member: member))
-        loads.append(EndpointLoad(weight: member.weight, active: 0))
+        loads.append(EndpointLoad(weight: member.weight, identity: Self.identity(of: member)))
         return slots.count - 1
+    }
+
+    /// FNV-1a over the address as text: every process must agree.
+    private static func identity(of member: Member) -> UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in "\(member.address)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        return mix(hash, 0)
+    }
+
+    private func tier(of member: Member, preferring zone: BalancingRules.ZonePreference?) -> Tier {
+        Tier(priority: member.priority, isRemote: zone.map { !member.locality.isSameZone(as: $0.local) } ?? false)
     }
 
     private mutating func regroup(random: inout SeededRandom) {
         let members = slots.indices.filter { slots[$0].isMember }
-        let byPriority = Dictionary(grouping: members) { slots[$0].member.priority }
-        for group in groups where group.isPanicking && byPriority[group.priority] == nil {
-            panicChanges.append(PanicChange(priority: group.priority, isOn: false, available: 0, total: 0))
+        let local = members.count { index in rules.zone.map { slots[index].member.locality.isSameZone(as: $0.local) } ?? false }
+        let zone = rules.zone.flatMap { local >= $0.minimumHosts ? $0 : nil }
+        let byTier = Dictionary(grouping: members) { tier(of: slots[$0].member, preferring: zone) }
+        for group in groups where group.isPanicking && byTier[group.tier] == nil {
+            if !byTier.keys.contains(where: { $0.priority == group.priority }) {
+                panicChanges.append(PanicChange(priority: group.priority, isOn: false, available: 0, total: 0))
+            }
         }
-        groups = byPriority.keys.sorted().map { priority in
-            var group = groups.first { $0.priority == priority } ?? PriorityGroup(priority: priority, kind: policy)
-            group.members = byPriority[priority] ?? []
+        groups = byTier.keys.sorted().map { tier in
+            var group = groups.first { $0.tier == tier } ?? PriorityGroup(tier: tier, kind: rules.policy)
+            group.members = byTier[tier] ?? []
             return group
         }
         redistribute(random: &random)
@@ -213,6 +365,7 @@ public struct EndpointTable {
         for index in groups.indices {
             setPanic(at: index, isOn: health < 100 && isBelowThreshold(groups[index]))
         }
+        updateShares()
         if !groups.isEmpty, groups.allSatisfy(\.isPanicking) {
             distribute(groups.map { UInt64($0.members.count) }, outOf: UInt64(memberCount))
         } else {
@@ -226,12 +379,34 @@ public struct EndpointTable {
     }
 
     private func isBelowThreshold(_ group: PriorityGroup) -> Bool {
-        Double(group.available) * 100 < min(panicThresholdPercent, 100) * Double(group.members.count)
+        Double(group.available) * 100 < min(rules.panicThresholdPercent, 100) * Double(group.members.count)
+    }
+
+    /// In twentieths of the ramp. If more than half of the available endpoints are on it nobody is held back: the rest would carry more
+    /// than twice its share.
+    private mutating func updateShares() {
+        nextRampStep = .never
+        for group in groups {
+            let ramping = group.members.count { if case .ramping = slots[$0].standing { true } else { false } }
+            for index in group.members {
+                guard case .ramping(let since) = slots[index].standing, ramping * 2 <= group.available else {
+                    loads[index].share = 1
+                    continue
+                }
+                loads[index].share = rules.ramp.share(after: now - since)
+                guard loads[index].share < 1 else { continue }
+                let step = max(Nanoseconds(rules.ramp.duration).count / 20, 1_000_000)
+                nextRampStep = min(nextRampStep, now + Nanoseconds(count: step))
+            }
+        }
     }
 
     private mutating func setPanic(at index: Int, isOn: Bool) {
         guard groups[index].isPanicking != isOn else { return }
+        let wasOn = isPanicking(priority: groups[index].priority)
         groups[index].isPanicking = isOn
+        // One priority may be two groups, in and outside of the zone.
+        guard isPanicking(priority: groups[index].priority) != wasOn else { return }
         panicChanges.append(
             PanicChange(
                 priority: groups[index].priority, isOn: isOn, available: groups[index].available, total: groups[index].members.count))
@@ -246,5 +421,11 @@ public struct EndpointTable {
             rest -= groups[index].share
         }
         if let first = groups.firstIndex(where: { $0.share > 0 }) { groups[first].share += rest }
+    }
+}
+
+extension Locality {
+    fileprivate func isSameZone(as other: Locality) -> Bool {
+        region == other.region && zone == other.zone
     }
 }

@@ -11,11 +11,11 @@ struct LeastRequest: LoadBalancingPolicy {
         self.candidates.rebuild(candidates: candidates, loads: loads)
     }
 
-    mutating func pick(from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
+    mutating func pick(for request: PickContext, from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
         guard let (first, second) = candidates.two(random: &random) else { return candidates.one(random: &random) }
         // active / weight, without the division.
-        let firstLoad = UInt64(loads[first].active) * UInt64(loads[second].weight)
-        let secondLoad = UInt64(loads[second].active) * UInt64(loads[first].weight)
+        let firstLoad = Double(loads[first].active) * loads[second].effectiveWeight
+        let secondLoad = Double(loads[second].active) * loads[first].effectiveWeight
         return secondLoad < firstLoad ? second : first
     }
 }

@@ -8,7 +8,7 @@ struct WeightedRandom: LoadBalancingPolicy {
         self.candidates.rebuild(candidates: candidates, loads: loads)
     }
 
-    mutating func pick(from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
+    mutating func pick(for request: PickContext, from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
         candidates.one(random: &random)
     }
 }

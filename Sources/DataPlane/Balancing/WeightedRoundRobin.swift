@@ -25,7 +25,8 @@ struct WeightedRoundRobin: LoadBalancingPolicy {
         let isFirst = heap.isEmpty
         let start = Double(random.below(1 << 30)) / Double(1 << 30)
         heap = candidates.shuffled(using: &random).enumerated().map { position, slot in
-            let period = Self.cycle / UInt64(loads[slot].weight)
+            let whole = Self.cycle / UInt64(loads[slot].weight)
+            let period = loads[slot].share < 1 ? UInt64(Double(whole) / loads[slot].share) : whole
             // Who stays keeps its turn. Who comes (back) joins somewhere in the cycle: its old turn would be long overdue, many times.
             if let entry = known[slot], entry.period == period { return entry }
             let phase =
@@ -38,7 +39,7 @@ struct WeightedRoundRobin: LoadBalancingPolicy {
         heap.sort { ($0.deadline &- clock, $0.slot) < ($1.deadline &- clock, $1.slot) }
     }
 
-    mutating func pick(from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
+    mutating func pick(for request: PickContext, from loads: Span<EndpointLoad>, random: inout SeededRandom) -> Int? {
         guard !heap.isEmpty else { return nil }
         let slot = heap[0].slot
         clock = heap[0].deadline

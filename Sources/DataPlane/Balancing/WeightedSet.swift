@@ -13,7 +13,8 @@ struct WeightedSet {
         ends.removeAll(keepingCapacity: true)
         var sum: UInt64 = 0
         for slot in candidates {
-            sum += UInt64(loads[slot].weight)
+            // In 1024ths, for who is on the ramp.
+            sum += max(UInt64(loads[slot].effectiveWeight * 1024), 1)
             ends.append(sum)
         }
     }
