@@ -139,6 +139,7 @@ let package = Package(
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
         tests("ResilienceTests", ["Resilience", "ProxyConfig", "Base"]),
+        tests("Simulation", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
         tests(
             "AdminTests",

@@ -153,7 +153,7 @@ struct RetryBudgetTests {
     func active(requests: Int, expected: Int) {
         let now = Instant(nanoseconds: 0)
         var budget = RetryBudget(now: now)
-        for _ in 0..<1000 { budget.requestStarted() }
+        for _ in 0..<1000 { budget.requestStarted(requests: requests) }
         var begun = 0
         while budget.begin(requests: requests, now: now) { begun += 1 }
         #expect(begun == expected)
@@ -161,38 +161,47 @@ struct RetryBudgetTests {
         #expect(budget.begin(requests: requests, now: now) == true)
     }
 
-    @Test("when every answer is an error and comes at once, retries are a fifth of the requests and three a second, no more")
+    @Test("when every answer is an error and comes at once, retries are a fifth of the requests, no more")
     func storm() {
         var budget = RetryBudget(now: Instant(nanoseconds: 0))
         var retries = 0
         for request in 0..<20_000 {
             let now = Instant(nanoseconds: Int64(request) * 1_000_000)
-            budget.requestStarted()
+            budget.requestStarted(requests: 1)
             for _ in 0..<2 where budget.begin(requests: 1, now: now) {
                 retries += 1
                 budget.retryEnded()
             }
         }
-        #expect((4000...4000 + 3 * 20 + 5).contains(retries), "\(retries)")
+        #expect((4000...4000 + 10 + 6).contains(retries), "\(retries)")
     }
 
-    @Test("a service that is called twice a second may repeat every call")
+    @Test("a service that is called every four seconds may repeat every call")
     func rare() {
         var budget = RetryBudget(now: Instant(nanoseconds: 0))
         for request in 0..<100 {
-            budget.requestStarted()
-            #expect(budget.begin(requests: 1, now: Instant(nanoseconds: Int64(request) * 500_000_000)) == true, "request \(request)")
+            budget.requestStarted(requests: 1)
+            #expect(budget.begin(requests: 1, now: Instant(nanoseconds: Int64(request) * 4_000_000_000)) == true, "request \(request)")
             budget.retryEnded()
         }
     }
 
-    @Test("what was saved up in good times is a burst of 100")
-    func burst() {
+    @Test("what cost no server anything is repeated beyond the fifth, but not beyond what may be under way")
+    func free() {
+        let now = Instant(nanoseconds: 0)
+        var budget = RetryBudget(now: now)
+        while budget.begin(requests: 1, now: now) { budget.retryEnded() }
+        let begun = (0..<10).count { _ in budget.begin(requests: 1, isFree: true, now: now) }
+        #expect(begun == 3)
+    }
+
+    @Test("what was saved up in good times is a burst of ten, or of what may be under way", arguments: [(1, 10), (1000, 400)])
+    func burst(requests: Int, expected: Int) {
         var budget = RetryBudget(now: Instant(nanoseconds: 0))
-        for _ in 0..<100_000 { budget.requestStarted() }
+        for _ in 0..<100_000 { budget.requestStarted(requests: requests) }
         var begun = 0
-        while budget.begin(requests: 100_000, now: Instant(nanoseconds: 0)) { begun += 1 }
-        #expect(begun == 100)
+        while budget.begin(requests: 1_000_000, now: Instant(nanoseconds: 0)) { begun += 1 }
+        #expect(begun == expected)
     }
 }
 

@@ -55,10 +55,13 @@ public struct EndpointPolicy: Hashable, Sendable {
     public var minimumDeviationPercent: UInt32
     public var successRate: SuccessRate?
     public var failurePercentage: FailurePercentage?
+    /// Between connections that are made to no end but to see whether an endpoint that could not be connected to can be again; one that
+    /// opens is a check that passed. Nil = none are made.
+    public var connectionProbeInterval: Duration?
 
     public init(
         breaker: BreakerPolicy, interval: Duration = .seconds(10), maxEjectionPercent: UInt32 = 50, minimumDeviationPercent: UInt32 = 30,
-        successRate: SuccessRate? = nil, failurePercentage: FailurePercentage? = nil
+        successRate: SuccessRate? = nil, failurePercentage: FailurePercentage? = nil, connectionProbeInterval: Duration? = nil
     ) {
         self.breaker = breaker
         self.interval = interval
@@ -66,6 +69,7 @@ public struct EndpointPolicy: Hashable, Sendable {
         self.minimumDeviationPercent = minimumDeviationPercent
         self.successRate = successRate
         self.failurePercentage = failurePercentage
+        self.connectionProbeInterval = connectionProbeInterval
     }
 }
 

@@ -35,6 +35,20 @@ extension OutlierDetector {
         move(host, .checkPassed, rules, now: now)
     }
 
+    /// Endpoints that are out because nobody could connect to them: to connect again costs no request, and says when they are back.
+    /// The thread that sweeps asks in each `connectionProbeInterval`, and calls `checkPassed` for those that it reached.
+    public var unconnectable: [HostHealth] {
+        members.withLock { members in
+            members.hosts.filter { host in
+                guard host.state.phase == .open else { return false }
+                return switch OutcomeHistory(word: host.history.load(ordering: .relaxed)).outcomes.last {
+                case .connectFailure, .connectTimeout, .resetRemote: true
+                default: false
+                }
+            }
+        }
+    }
+
     /// By hand, for a limited time: `forcedOpen`, `disabled` or `observing`. False if the address is not a member.
     ///
     /// A forced ejection takes no place among those that the percentage allows.

@@ -207,7 +207,7 @@ public final class OutlierDetector: Sendable {
                 .filter { $0.calls >= min(trip.minimumCalls, Self.tellingCalls) }.map(percent).sorted()
         }
         guard !shares.isEmpty else { return false }
-        let median = shares[(shares.count - 1) / 2]
+        let median = (shares[(shares.count - 1) / 2] + shares[shares.count / 2]) / 2
         let own = trigger == .consecutiveErrors ? 50 : percent(host.window.totals(scale: trip.scale, now: now))
         return median + rules.minimumDeviationPercent > own
     }

@@ -4,8 +4,8 @@ public import Base
 /// worker and cluster; always on.
 ///
 /// Two bounds, both must hold. At any moment at most `percent` of the requests under way are retries, or `minimum` (Envoy's retry
-/// budget). And over time each request earns `percent` of a retry, beside `minimum` a second: where failures come back at once the
-/// first bound alone lets every request be repeated, since few are under way.
+/// budget). And over time each request earns `percent` of a retry, beside `minimum` in ten seconds: where failures come back at once
+/// the first bound alone lets every request be repeated, since few are under way.
 public struct RetryBudget: Sendable {
     public let percent: UInt32
     public let minimum: UInt32
@@ -14,8 +14,10 @@ public struct RetryBudget: Sendable {
     /// Thousandths of a retry.
     private var balance: Int64
     private var earnedUntil: Instant
-    /// What is left for a burst: an endpoint that dies takes what was under way with it.
-    private static let largestBalance: Int64 = 100_000
+    /// What is saved up for a burst, at least; 40 percent of what is under way if that is more, for an endpoint that dies takes its part
+    /// of it along.
+    private static let smallestReserve: Int64 = 10_000
+    private static let earningTime: Int64 = 10
 
     public init(percent: UInt32 = 20, minimum: UInt32 = 3, now: Instant) {
         self.percent = percent
@@ -25,18 +27,23 @@ public struct RetryBudget: Sendable {
     }
 
     /// A new request begins (not a retry).
-    public mutating func requestStarted() {
-        balance = min(balance + Int64(percent) * 10, Self.largestBalance)
+    ///
+    /// - Parameter requests: under way now, this one too.
+    public mutating func requestStarted(requests: Int) {
+        balance = min(balance + Int64(percent) * 10, max(Self.smallestReserve, Int64(requests) * Int64(percent) * 20))
     }
 
     /// Whether one more retry may begin; it counts until `retryEnded`.
     ///
-    /// - Parameter requests: under way now, this one too.
-    public mutating func begin(requests: Int, now: Instant) -> Bool {
+    /// - Parameters:
+    ///   - requests: under way now, this one too.
+    ///   - isFree: the attempt before cost no server anything (nobody was reached, or it was not processed), so to repeat it adds no
+    ///     work. Only the first bound holds then: when a zone goes, every caller has to find that out.
+    public mutating func begin(requests: Int, isFree: Bool = false, now: Instant) -> Bool {
         earn(now: now)
         let allowed = max(Int(minimum), requests * Int(percent) / 100)
-        guard Int(active) < allowed, balance >= 1000 else { return false }
-        balance -= 1000
+        guard Int(active) < allowed, isFree || balance >= 1000 else { return false }
+        if !isFree { balance -= 1000 }
         active += 1
         return true
     }
@@ -49,10 +56,10 @@ public struct RetryBudget: Sendable {
     /// In whole thousandths, so that nothing is lost between frequent calls.
     private mutating func earn(now: Instant) {
         guard minimum > 0, now > earnedUntil else { return }
-        let elapsed = min((now - earnedUntil).count, 60_000_000_000)
-        let thousandths = elapsed * Int64(minimum) / 1_000_000
+        let elapsed = min((now - earnedUntil).count, 1_000_000_000 * Self.earningTime)
+        let thousandths = elapsed * Int64(minimum) / (1_000_000 * Self.earningTime)
         guard thousandths > 0 else { return }
-        // What time alone gives is at most for a second.
+        // What time alone gives does not pile up.
         if balance < Int64(minimum) * 1000 { balance = min(balance + thousandths, Int64(minimum) * 1000) }
         earnedUntil = now
     }

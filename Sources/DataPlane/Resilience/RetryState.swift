@@ -69,7 +69,7 @@ public struct RetryState: Sendable {
         case .none: delay = rules.backoff.delay(before: count + 1, isElsewhere: request.hasOthers, random: &random)
         }
         guard now + delay < deadline else { return .stop(.noTime) }
-        guard budget.begin(requests: requests, now: now) else { return .stop(.budget) }
+        guard budget.begin(requests: requests, isFree: outcome.isUnprocessed, now: now) else { return .stop(.budget) }
         count += 1
         return .retry(after: delay)
     }
