@@ -78,17 +78,17 @@ struct MeshValidationTests {
                 (.endpointSet, "e", "virtualNodeRef: {name: x}, endpoints: [{address: 10.0.0.1}]")
             ) == [
                 "a.yaml:3: warning: VirtualNode/a spec.backends[0].virtualService.virtualServiceRef: unresolved reference: "
-                    + "VirtualService/s in namespace \"shop\" is in none of the files",
+                    + "VirtualService/s in namespace \"shop\" is unknown",
                 "a.yaml:3: warning: VirtualNode/a spec.backendGroups[0]: unresolved reference: BackendGroup/g in namespace "
-                    + "\"shop\" is in none of the files",
+                    + "\"shop\" is unknown",
                 "a.yaml:4: warning: VirtualService/t spec.provider.virtualNode.virtualNodeRef: unresolved reference: VirtualNode/n "
-                    + "in namespace \"other\" is in none of the files",
+                    + "in namespace \"other\" is unknown",
                 "a.yaml:5: warning: BackendGroup/h spec.virtualservices[0]: unresolved reference: VirtualService/s in namespace "
-                    + "\"shop\" is in none of the files",
-                "a.yaml:6: warning: Sidecar/c spec.virtualNodeRef: unresolved reference: VirtualNode/x in namespace \"shop\" is in "
-                    + "none of the files",
+                    + "\"shop\" is unknown",
+                "a.yaml:6: warning: Sidecar/c spec.virtualNodeRef: unresolved reference: VirtualNode/x in namespace \"shop\" is "
+                    + "unknown",
                 "a.yaml:7: warning: EndpointSet/e spec.virtualNodeRef: unresolved reference: VirtualNode/x in namespace \"shop\" "
-                    + "is in none of the files",
+                    + "is unknown",
             ])
     }
 

@@ -85,7 +85,7 @@ struct MeshChecker {
     mutating func check(_ reference: ObjectReference, to kind: ResourceKind, from referrer: some MeshResource, at path: FieldPath) {
         let target = reference.key(kind, from: referrer.meta)
         guard exists(target) else {
-            warn(referrer.key, path, "unresolved reference: \(target.qualified) is in none of the files")
+            warn(referrer.key, path, "unresolved reference: \(target.qualified) is unknown")
             return
         }
         guard let other = target.namespace, other != referrer.meta.namespace else { return }

@@ -459,7 +459,9 @@ public struct DiscoveryStream: Sendable {
         // What came in one response was refused with what was bad in it: if that has changed, all of it goes again. A client that takes all
         // or nothing may have been hindered by any of its type.
         let refused = channels[type]!.refused
-        let isAnother = refused.contains { wanted[$0.key]?.version != $0.value } || isRepaired || (variant == .delta && takesAllOrNothing && !names.isEmpty)
+        let isAnother =
+            isRepaired || (variant == .delta && takesAllOrNothing && !names.isEmpty)
+            || refused.contains { wanted[$0.key]?.version != $0.value }
         if variant == .delta || !type.isWhole, !refused.isEmpty, isAnother {
             channels[type]!.refused = [:]
             for name in refused.keys {
