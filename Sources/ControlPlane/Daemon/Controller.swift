@@ -40,6 +40,8 @@ final class Controller {
     let publisher: Publisher
     let fleet = Fleet()
     let workshop: Workshop
+    /// Warnings that callers can cause at will.
+    let strangers: LimitedLog
     let started = UnixTime.now
     private(set) var traffic = TrafficWindow()
     private(set) var ads: ADSService!
@@ -59,6 +61,7 @@ final class Controller {
         self.loop = loop
         self.journal = journal
         self.workshop = workshop
+        strangers = LimitedLog(loop)
         self.options = options
         publisher = Publisher(compiler: workshop)
         ads = ADSService(self)
@@ -131,6 +134,9 @@ final class Controller {
         return nextFollower
     }
 
+    /// Who hears of every event now.
+    var followerCount: Int { followers.count }
+
     func unfollow(_ id: Int) {
         followers[id] = nil
     }
@@ -194,7 +200,7 @@ final class Controller {
     /// A client whose node no resource describes waits until there is one.
     func unknownClient(_ client: ClientNode, from peer: SocketAddress) {
         guard unknownClients.count < 1000, unknownClients.insert(client.id).inserted else { return }
-        Log.warning("fleet", "\(peer): \"\(client.id)\" waits: no VirtualNode or VirtualGateway of that name")
+        strangers.warning("fleet", "\(peer): \"\(client.id)\" waits: no VirtualNode or VirtualGateway of that name")
     }
 
     func reported(_ key: InstanceKey, _ report: NodeReport) {
@@ -317,7 +323,7 @@ final class Controller {
 
     func refused(_ key: InstanceKey, _ refusal: DiscoveryStream.Refusal) {
         let problem = "\(refusal.type.name): \(refusal.reason)"
-        Log.warning("xds", "\(key) refused \(refusal.type.name) \(refusal.version): \(refusal.reason)")
+        strangers.warning("xds", "\(key) refused \(refusal.type.name) \(refusal.version): \(refusal.reason)")
         fleet.update(key) { $0.rejection = problem }
         let version = fleet[key]?.wanted ?? refusal.version
         journal.record(

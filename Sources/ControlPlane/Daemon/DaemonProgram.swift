@@ -19,6 +19,7 @@ public struct DaemonProgram: ParsableCommand {
         discussion: """
             One port for everything: xDS v3 (ADS over gRPC), reports, the REST API, /metrics, /ready, /openapi.json.
             SIGTERM ends it; proxies keep serving what they have, and come back when it does.
+            `outriggerd backup --data-dir FOLDER FILE` copies the log of a running or stopped one.
             """,
         version: MeshQueries.version)
 
@@ -78,6 +79,11 @@ public struct DaemonProgram: ParsableCommand {
 
     /// Runs until told to end; does not return.
     public static func start() -> Never {
+        // Not subcommands: they would need the options of the program itself.
+        if CommandLine.arguments.dropFirst().first == BackupProgram.configuration.commandName {
+            BackupProgram.main(Array(CommandLine.arguments.dropFirst(2)))
+            Foundation.exit(0)
+        }
         main(nil)
         Foundation.exit(0)
     }
@@ -159,7 +165,7 @@ public struct DaemonProgram: ParsableCommand {
         let joins = try JoinService(controller, authority, changesRoot: changesAuthority)
         let api = APIServer(controller, joins: joins)
         let server = HTTPServer(loop: loop) { api.handle($0) }
-        server.onIncident = { Log.warning("http", "\($0)") }
+        server.onIncident = { controller.strangers.warning("http", "\($0)") }
         let tls = try certificate.flatMap { chain in
             try key.map { try joins.serverContext(chain: chain, key: $0, clientAuthority: clientAuthority) }
         }

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Glibc
 import Synchronization
 
 /// The log in one SQLite file, through GRDB.
@@ -170,29 +171,54 @@ public final class SQLiteEventLog: EventLog {
 
     /// Written beside and renamed, so `path` has a whole copy or what it had before. Appending goes on meanwhile.
     public func backup(to copy: String) throws(EventLogError) {
+        _ = try Self.copy(path, to: copy, in: path == ":memory:" ? database : nil)
+    }
+
+    /// The same for the log of a directory that another process may be writing.
+    ///
+    /// - Returns: the last event of the copy, all of which was looked at.
+    public static func backup(directory: String, to copy: String) throws(EventLogError) -> StoredEvent? {
+        let path = "\(directory)/\(fileName)"
+        guard FileManager.default.fileExists(atPath: path) else { throw .failed("\(path): there is no such log") }
+        return try Self.copy(path, to: copy, in: nil)
+    }
+
+    private static func copy(_ path: String, to copy: String, in database: DatabaseQueue?) throws(EventLogError) -> StoredEvent? {
         let beside = "\(copy).new"
         do {
             try? FileManager.default.removeItem(atPath: beside)
+            // What users applied may hold secrets, in the copy too.
+            guard FileManager.default.createFile(atPath: beside, contents: nil, attributes: [.posixPermissions: 0o600]) else {
+                throw EventLogError.failed("cannot create \(beside): \(String(errno: errno))")
+            }
+            let last: StoredEvent?
             do {
                 let target = try DatabaseQueue(path: beside)
-                if path == ":memory:" {
-                    try database.backup(to: target)
-                } else {
-                    // A connection of its own sees one moment of the file; through ours, appending would wait.
-                    var configuration = Configuration()
-                    configuration.readonly = true
-                    try DatabaseQueue(path: path, configuration: configuration).backup(to: target)
+                // A connection of its own sees one moment of the file; through that of the log, appending would wait.
+                var configuration = Configuration()
+                configuration.readonly = true
+                configuration.busyMode = .timeout(5)
+                try (database ?? DatabaseQueue(path: path, configuration: configuration)).backup(to: target)
+                last = try target.read { db in
+                    try check(db, path: path)
+                    return try verify(db, path: path, how: .whole)
                 }
                 // All of it in the one file.
                 try target.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
                 try target.close()
             }
-            try Self.settle(beside, as: copy)
+            try settle(beside, as: copy)
+            return last
         } catch {
             try? FileManager.default.removeItem(atPath: beside)
             // A damaged source is one; but the copy's name must not stand in its place.
             throw EventLogError(error, path: path)
         }
+    }
+
+    /// For tests: as if the disk had room for this much of the file and no more; nil: for all that comes.
+    func limitPages(_ pages: Int?) throws(EventLogError) {
+        try read { try $0.execute(sql: "PRAGMA max_page_count = \(pages ?? 1 << 30)") }
     }
 
     /// Mode of the journal and of waiting, as SQLite says it.

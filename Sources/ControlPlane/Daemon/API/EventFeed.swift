@@ -56,8 +56,14 @@ struct EventFeed {
         // What was recorded while the last page was read.
         guard controller.journal.models.sequence == sequence else { return send(request, after: sequence, left: .max) }
         let exchange = request.exchange
-        let id = controller.follow { events in
-            guard exchange.queuedBytes < Self.maxUnread else { return exchange.reset() }
+        var id = 0
+        id = controller.follow { [controller] events in
+            guard exchange.queuedBytes < Self.maxUnread else {
+                controller.strangers.warning("http", "\(exchange.peer): cut off: it follows the events and does not read them")
+                // An exchange that we end ourselves is not told to us as closed.
+                controller.unfollow(id)
+                return exchange.reset()
+            }
             exchange.send(Self.lines(events))
         }
         exchange.onClosed = { [controller] _ in controller.unfollow(id) }

@@ -73,7 +73,7 @@ final class ReportService {
             }
             let peer = stream.call.exchange.peer
             if let problem = controller.conflict(key, client, from: peer, startedAt: report.startedAt) {
-                Log.warning("fleet", "\(peer): refused: \(problem)")
+                controller.strangers.warning("fleet", "\(peer): refused: \(problem)")
                 return refuse(id, stream, GRPC.Status.alreadyExists, problem)
             }
             if let open = controller.fleet[key]?.reportStream, let old = streams.removeValue(forKey: open) {

@@ -126,7 +126,7 @@ final class ADSService {
     }
 
     private func refuse(_ stream: Stream, _ status: UInt32, _ problem: String) {
-        Log.warning("xds", "\(stream.call.exchange.peer): refused: \(problem)")
+        controller.strangers.warning("xds", "\(stream.call.exchange.peer): refused: \(problem)")
         stream.call.finish(status, problem)
         closed(stream)
     }
@@ -170,11 +170,12 @@ final class ADSService {
                 guard let key = stream.key, let target = stream.target else { break }
                 controller.synced(key, controller.publisher.configuration(target)?.version)
             case .unresponsive(let type):
-                Log.warning("xds", "\(name(stream)): no answer to \(type.name) for \(DiscoveryStream.answerTime.count / 1_000_000_000) s")
+                controller.strangers.warning(
+                    "xds", "\(name(stream)): no answer to \(type.name) for \(DiscoveryStream.answerTime.count / 1_000_000_000) s")
             case .unknownType(let url):
-                Log.warning("xds", "\(name(stream)): asks for \(url), which is not served here")
+                controller.strangers.warning("xds", "\(name(stream)): asks for \(url), which is not served here")
             case .close(let code, let reason):
-                Log.warning("xds", "\(name(stream)): \(reason)")
+                controller.strangers.warning("xds", "\(name(stream)): \(reason)")
                 stream.call.finish(UInt32(code), reason)
                 closed(stream)
             }
