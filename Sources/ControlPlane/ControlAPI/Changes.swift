@@ -48,10 +48,13 @@ public struct DeleteRequest: Hashable, Sendable, Codable {
     public var namespace: String?
     public var dryRun: Bool?
     public var reason: String?
+    public var rollout: RolloutPlan?
 
     public init(
-        files: [SourceText]? = nil, resources: [ResourceName]? = nil, namespace: String? = nil, dryRun: Bool? = nil, reason: String? = nil
+        files: [SourceText]? = nil, resources: [ResourceName]? = nil, namespace: String? = nil, dryRun: Bool? = nil, reason: String? = nil,
+        rollout: RolloutPlan? = nil
     ) {
+        self.rollout = rollout
         self.files = files
         self.resources = resources
         self.namespace = namespace

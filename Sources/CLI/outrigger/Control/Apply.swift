@@ -61,12 +61,14 @@ struct Delete: ControlCommand {
               outrigger delete -f old.yaml
               outrigger delete virtualnode cart -n shop
               outrigger delete vs/color vr/color --dry-run
+              outrigger delete vs/color --rollout 1,100% --pause 1m --wait
             """)
 
     @Argument(help: ArgumentHelp("KIND NAME..., or KIND/NAME...", valueName: "resource"))
     var words: [String] = []
 
     @OptionGroup var input: FileOptions
+    @OptionGroup var rollout: RolloutOptions
     @OptionGroup var waiting: WaitOptions
     @OptionGroup var control: ControlOptions
 
@@ -91,13 +93,14 @@ struct Delete: ControlCommand {
     }
 
     func run(_ session: Session) throws {
+        let plan = try rollout.plan()
         let namespace = namespace ?? session.namespace
         let names = words.isEmpty ? nil : try ResourceSelection(words, namespace: namespace ?? "default").names
         let request = DeleteRequest(
             files: input.files.isEmpty ? nil : try session.sources(input.files), resources: names, namespace: namespace,
-            dryRun: dryRun ? true : nil, reason: reason)
+            dryRun: dryRun ? true : nil, reason: reason, rollout: plan)
         let result = try session.post("/v1/delete", request, as: ChangeResult.self)
         try session.show(result, isAsJSON: output == .json, isDeletion: true)
-        if waiting.wait { try session.waitUntilApplied(result, atMost: waiting.seconds(nil)) }
+        if waiting.wait { try session.waitUntilApplied(result, atMost: waiting.seconds(plan)) }
     }
 }

@@ -135,7 +135,10 @@ final class APIServer {
         request.read(DeleteRequest.self) { [self] body in
             let namespace = body.namespace ?? "default"
             if let files = body.files, !files.isEmpty {
-                return submit(.deleteFiles(files.map(ManifestFile.init), namespace: namespace), body.reason, body.dryRun, nil, request)
+                return plan(body.rollout, request) { rollout in
+                    let command = CommandQueue.Command.deleteFiles(files.map(ManifestFile.init), namespace: namespace)
+                    submit(command, body.reason, body.dryRun, rollout, request)
+                }
             }
             var keys: [ObjectKey] = []
             for name in body.resources ?? [] {
@@ -146,7 +149,7 @@ final class APIServer {
                 }
                 keys.append(key)
             }
-            submit(.delete(keys), body.reason, body.dryRun, nil, request)
+            plan(body.rollout, request) { submit(.delete(keys), body.reason, body.dryRun, $0, request) }
         }
     }
 
