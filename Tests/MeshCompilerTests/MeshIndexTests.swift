@@ -41,8 +41,9 @@ struct MeshIndexTests {
     }
 
     private static func compileAll(_ index: MeshIndex) -> [MeshCompiler.Subject: CompileOutcome] {
+        let options = CompileOptions(registeredNodes: [Fixture.key("a"), Fixture.key("b")], hasIdentity: true)
         var outcomes: [MeshCompiler.Subject: CompileOutcome] = [:]
-        for subject in ChangingMesh.subjects { outcomes[subject] = MeshCompiler.compile(index, for: subject) }
+        for subject in ChangingMesh.subjects { outcomes[subject] = MeshCompiler.compile(index, for: subject, options: options) }
         return outcomes
     }
 
@@ -135,7 +136,7 @@ struct ChangingMesh {
         let kind = pick([
             "Mesh", "Namespace", "VirtualNode", "VirtualNode", "VirtualNode", "VirtualService", "VirtualService", "VirtualRouter",
             "VirtualRouter",
-            "BackendGroup", "Sidecar", "EndpointSet", "VirtualGateway", "GatewayRoute",
+            "BackendGroup", "Sidecar", "EndpointSet", "VirtualGateway", "GatewayRoute", "MeshPolicy",
         ])
         var name = pick(Self.nodes)
         let spec: String
@@ -144,6 +145,9 @@ struct ChangingMesh {
             name = pick(["m", "m", "m", "n"])
             let selector = pick(["{}", "{}", "{matchLabels: {mesh: x}}"])
             spec = "{namespaceSelector: \(selector), egressFilter: {type: \(pick(["ALLOW_ALL", "DROP_ALL"]))}}"
+        case "MeshPolicy":
+            name = "p"
+            spec = "{meshRef: {name: m}, mtls: {mode: \(pick(["STRICT", "PERMISSIVE", "DISABLED"]))}}"
         case "Namespace":
             let namespace = pick(Self.namespaces)
             return "apiVersion: v1\nkind: Namespace\nmetadata: {name: \(namespace), labels: {mesh: \(pick(["x", "y"]))}}"
@@ -182,8 +186,8 @@ struct ChangingMesh {
         default:
             spec = "{httpRoute: {match: {prefix: /\(name)}, action: {target: {virtualService: \(service())}}}}"
         }
-        let group = ["Sidecar", "EndpointSet"].contains(kind) ? "outrigger/v1" : "appmesh.k8s.aws/v1beta2"
-        let namespace = kind == "Mesh" ? "" : ", namespace: \(pick(Self.namespaces))"
+        let group = ["Sidecar", "EndpointSet", "MeshPolicy"].contains(kind) ? "outrigger/v1" : "appmesh.k8s.aws/v1beta2"
+        let namespace = ["Mesh", "MeshPolicy"].contains(kind) ? "" : ", namespace: \(pick(Self.namespaces))"
         let lines = String(repeating: "#\n", count: Int.random(in: 0...2, using: &random))
         return
             "\(lines)apiVersion: \(group)\nkind: \(kind)\nmetadata: {name: \(name)\(namespace), labels: {to: \(pick(["g", "h"]))}}\nspec: \(spec)"
