@@ -33,7 +33,7 @@ struct MeshMetrics {
         page.sample("outriggerd_events_total", [], models.sequence)
         page.family("outriggerd_faults", "gauge", "Nodes and resources that cannot be compiled: their proxies keep what they have.")
         page.sample("outriggerd_faults", [], controller.publisher.faults.count + models.desired.unreadable.count)
-        page.family("outriggerd_compilations_total", "counter", "How often the mesh was compiled.")
+        page.family("outriggerd_compilations_total", "counter", "How often a node was compiled.")
         page.sample("outriggerd_compilations_total", [], controller.publisher.compilations)
         if let root = models.certificates.authorities.last {
             page.family("outriggerd_authority_expiry_seconds", "gauge", "When the root certificate of the mesh ends, since 1970.")
