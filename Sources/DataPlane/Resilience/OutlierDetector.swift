@@ -73,9 +73,17 @@ public final class OutlierDetector: Sendable {
         _ outcome: AttemptOutcome, on host: HostHealth, elapsed: Nanoseconds = .zero, ticket: ProbeTicket = .none, now: Instant
     ) {
         let hot = hot.load()
-        if case .ok = outcome, hot.countsRunsOnly, host.history.load(ordering: .relaxed) == OutcomeHistory.quiet.word, !ticket.isProbe {
+        if case .ok = outcome, host.history.load(ordering: .relaxed) == OutcomeHistory.quietWord, hot.countsRunsOnly, !ticket.isProbe {
             return
         }
+        recordChange(outcome, on: host, elapsed: elapsed, ticket: ticket, hot: hot, now: now)
+    }
+
+    /// Apart, so that the usual call needs no room for what this one does.
+    @inline(never)
+    private func recordChange(
+        _ outcome: AttemptOutcome, on host: HostHealth, elapsed: Nanoseconds, ticket: ProbeTicket, hot: HotRules.Word, now: Instant
+    ) {
         if ticket.isProbe { return finishProbe(ticket, outcome, on: host, now: now) }
         guard hot.isOn, let entry = OutcomeHistory.Outcome(outcome) else { return }
         // An ejected endpoint gets requests only in panic; they change nothing about its return.
