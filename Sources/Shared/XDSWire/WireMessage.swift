@@ -126,53 +126,40 @@ struct MessageWriter<Field: WireField> {
 /// Reads one message's fields by name, in any order and number, as protobuf has it: of a field that should be there once the last
 /// one counts, of a message all are merged, and unknown fields are nothing.
 ///
-/// What is wrong is recorded with its path, and reading goes on: one pass finds all errors.
+/// What is wrong is recorded with its path, and reading goes on: one pass finds all errors. A generic method is compiled for each message
+/// that uses it, and there are a hundred: these turn names into numbers, and `MessageFields` does the work.
 struct MessageReader<Field: WireField> {
-    /// Made only where there is something to tell: names of fields cost more than reading them.
-    private let makePath: () -> FieldPath
-    let context: DecodingContext
-    private let fields: [(number: Int, value: ProtobufValue)]
-    private let depth: Int
+    private let fields: MessageFields
+
+    var context: DecodingContext { fields.context }
 
     /// Nil (and an error) if the bytes are no protobuf message.
     init?(_ bytes: ArraySlice<UInt8>, path: @autoclosure @escaping () -> FieldPath, context: DecodingContext, depth: Int = 0) {
-        makePath = path
-        self.context = context
-        self.depth = depth
-        do throws(ProtobufError) {
-            guard depth < ProtobufReader.maxDepth else { throw .nestedTooDeep }
-            fields = try Self.parse(bytes)
-        } catch {
-            context.add(path(), expected: "a protobuf message", found: error.description)
-            return nil
-        }
+        guard let fields = MessageFields(bytes, path: path, context: context, depth: depth) else { return nil }
+        self.fields = fields
     }
 
-    private static func parse(_ bytes: ArraySlice<UInt8>) throws(ProtobufError) -> [(number: Int, value: ProtobufValue)] {
-        var reader = ProtobufReader(bytes)
-        var fields: [(number: Int, value: ProtobufValue)] = []
-        while let (number, value) = try reader.next() { fields.append((number, value)) }
-        return fields
+    init(_ fields: MessageFields) {
+        self.fields = fields
     }
 
     // MARK: Presence
 
     func has(_ field: Field) -> Bool {
-        fields.contains { $0.number == field.rawValue }
+        fields.has(field.rawValue)
     }
 
     /// The member of a oneof that is set: the last one written.
     func chosen(_ members: Field...) -> Field? {
-        let number = fields.last { field in members.contains { $0.rawValue == field.number } }?.number
-        return members.first { $0.rawValue == number }
+        fields.chosen(members.map(\.rawValue)).flatMap(Field.init(rawValue:))
     }
 
     // MARK: Errors
 
-    var path: FieldPath { makePath() }
+    var path: FieldPath { fields.makePath() }
 
     func path(_ field: Field) -> FieldPath {
-        path / "\(field)"
+        path / fieldName(field)
     }
 
     func fail(_ field: Field, expected: String, found: some CustomStringConvertible) {
@@ -187,7 +174,7 @@ struct MessageReader<Field: WireField> {
     // MARK: Scalars
 
     func string(_ field: Field) -> String {
-        last(field).flatMap { text($0, path(field)) } ?? ""
+        fields.string(field.rawValue, path(field))
     }
 
     /// A string that must not be empty.
@@ -198,19 +185,15 @@ struct MessageReader<Field: WireField> {
     }
 
     func strings(_ field: Field) -> [String] {
-        all(field).enumerated().compactMap { index, value in text(value, path(field)[index]) }
+        fields.strings(field.rawValue, path(field))
     }
 
     func bytes(_ field: Field) -> ArraySlice<UInt8>? {
-        guard let value = last(field) else { return nil }
-        guard case .bytes(let bytes) = value else { return wrongType(path(field), "bytes", value) }
-        return bytes
+        fields.bytes(field.rawValue, path(field))
     }
 
     func number(_ field: Field) -> UInt64 {
-        guard let value = last(field) else { return 0 }
-        guard case .varint(let number) = value else { return wrongType(path(field), "a number", value) ?? 0 }
-        return number
+        fields.number(field.rawValue, path(field))
     }
 
     /// int64 and int32.
@@ -219,36 +202,16 @@ struct MessageReader<Field: WireField> {
     }
 
     func uint32(_ field: Field, in range: ClosedRange<UInt32> = 0...UInt32.max) -> UInt32? {
-        let value = number(field)
-        guard let value = UInt32(exactly: value), range.contains(value) else {
-            fail(field, expected: "a number from \(range.lowerBound) through \(range.upperBound)", found: value)
-            return nil
-        }
-        return value
+        fields.uint32(number(field), in: range, path(field))
     }
 
     /// A repeated number, packed or not.
     func numbers(_ field: Field) -> [UInt64] {
-        var numbers: [UInt64] = []
-        for value in all(field) {
-            switch value {
-            case .varint(let number): numbers.append(number)
-            case .bytes(let packed):
-                do throws(ProtobufError) {
-                    numbers += try ProtobufReader.varints(packed)
-                } catch {
-                    fail(field, expected: "packed numbers", found: error)
-                }
-            default: let _: UInt64? = wrongType(path(field), "a number", value)
-            }
-        }
-        return numbers
+        fields.numbers(field.rawValue, path(field))
     }
 
     func fixed64(_ field: Field) -> UInt64? {
-        guard let value = last(field) else { return nil }
-        guard case .fixed64(let bits) = value else { return wrongType(path(field), "eight bytes", value) }
-        return bits
+        fields.fixed64(field.rawValue, path(field))
     }
 
     func double(_ field: Field) -> Double {
@@ -262,15 +225,7 @@ struct MessageReader<Field: WireField> {
     // MARK: Messages
 
     func message<Inner: WireField>(_ field: Field, _: Inner.Type) -> MessageReader<Inner>? {
-        let parts = all(field)
-        guard let first = parts.first else { return nil }
-        guard parts.count > 1 else { return open(first, path(field)) }
-        var merged: [UInt8] = []
-        for part in parts {
-            guard case .bytes(let bytes) = part else { return wrongType(path(field), "a message", part) }
-            merged += bytes
-        }
-        return open(.bytes(merged[...]), path(field))
+        fields.message(field.rawValue, path(field)).map(MessageReader<Inner>.init)
     }
 
     /// Records an error if the message is not there.
@@ -280,7 +235,7 @@ struct MessageReader<Field: WireField> {
     }
 
     func messages<Inner: WireField>(_ field: Field, _: Inner.Type) -> [MessageReader<Inner>] {
-        all(field).enumerated().compactMap { index, value in open(value, path(field)[index]) }
+        fields.messages(field.rawValue, path(field)).map(MessageReader<Inner>.init)
     }
 
     func message<Value: WireMessage>(_ field: Field, _: Value.Type) -> Value? {
@@ -296,12 +251,11 @@ struct MessageReader<Field: WireField> {
     }
 
     func any(_ field: Field) -> AnyReader? {
-        guard let message = message(field, AnyField.self) else { return nil }
-        return AnyReader(message, path: path(field), depth: depth + 1)
+        fields.any(field.rawValue, path(field))
     }
 
     func anys(_ field: Field) -> [AnyReader] {
-        messages(field, AnyField.self).map { AnyReader($0, path: $0.path, depth: depth + 1) }
+        fields.anys(field.rawValue, path(field))
     }
 
     // MARK: Well-known types
@@ -309,11 +263,7 @@ struct MessageReader<Field: WireField> {
     /// UInt32Value; nil if it is not there (or not in range, which is an error).
     func wrapped(_ field: Field, in range: ClosedRange<UInt32> = 0...UInt32.max) -> UInt32? {
         guard let number = message(field, WrapperField.self)?.number(.value) else { return nil }
-        guard let value = UInt32(exactly: number), range.contains(value) else {
-            fail(field, expected: "a number from \(range.lowerBound) through \(range.upperBound)", found: number)
-            return nil
-        }
-        return value
+        return fields.uint32(number, in: range, path(field))
     }
 
     /// BoolValue.
@@ -323,14 +273,7 @@ struct MessageReader<Field: WireField> {
 
     /// Nil if it is not there or below zero (an error).
     func duration(_ field: Field) -> Duration? {
-        guard let message = message(field, DurationField.self) else { return nil }
-        let (seconds, nanos) = (message.signed(.seconds), message.signed(.nanos))
-        // The upper bound is protobuf's own: 10,000 years.
-        guard (0...315_576_000_000).contains(seconds), (0...999_999_999).contains(nanos) else {
-            fail(field, expected: "a duration from 0 s through 315576000000 s", found: "\(seconds) s and \(nanos) ns")
-            return nil
-        }
-        return .seconds(seconds) + .nanoseconds(nanos)
+        fields.duration(field.rawValue, path(field))
     }
 
     /// A duration above zero; nil if it is not there.
@@ -343,72 +286,6 @@ struct MessageReader<Field: WireField> {
     /// A duration of which 0 means "none", as Envoy has it for timeouts: `.some(nil)` then, and nil if it is not there.
     func timeout(_ field: Field) -> Duration?? {
         duration(field).map { $0 == .zero ? nil : $0 }
-    }
-
-    // MARK: Private
-
-    private func all(_ field: Field) -> [ProtobufValue] {
-        fields.lazy.filter { $0.number == field.rawValue }.map(\.value)
-    }
-
-    private func last(_ field: Field) -> ProtobufValue? {
-        fields.last { $0.number == field.rawValue }?.value
-    }
-
-    private func text(_ value: ProtobufValue, _ path: @autoclosure () -> FieldPath) -> String? {
-        guard case .bytes(let bytes) = value else { return wrongType(path(), "text", value) }
-        guard let text = String(validating: bytes, as: UTF8.self) else {
-            context.add(path(), expected: "text in UTF-8", found: "other bytes")
-            return nil
-        }
-        return text
-    }
-
-    private func open<Inner: WireField>(_ value: ProtobufValue, _ path: @autoclosure @escaping () -> FieldPath) -> MessageReader<Inner>? {
-        guard case .bytes(let bytes) = value else { return wrongType(path(), "a message", value) }
-        return MessageReader<Inner>(bytes, path: path(), context: context, depth: depth + 1)
-    }
-
-    private func wrongType<Value>(_ path: FieldPath, _ expected: String, _ value: ProtobufValue) -> Value? {
-        let found =
-            switch value {
-            case .varint: "a number"
-            case .fixed64: "eight bytes"
-            case .fixed32: "four bytes"
-            case .bytes: "a string of bytes"
-            }
-        context.add(path, expected: expected, found: found)
-        return nil
-    }
-}
-
-/// A message of which only the type's name is known until it is opened.
-struct AnyReader {
-    /// The full name of the message type: what stands behind the last slash of the URL.
-    let typeName: String
-    private let makePath: () -> FieldPath
-    private let value: ArraySlice<UInt8>
-    private let context: DecodingContext
-    private let depth: Int
-
-    init(_ message: MessageReader<AnyField>, path: @autoclosure @escaping () -> FieldPath, depth: Int) {
-        let url = message.requiredString(.type_url)
-        typeName = url.split(separator: "/").last.map(String.init) ?? ""
-        value = message.bytes(.value) ?? []
-        makePath = path
-        context = message.context
-        self.depth = depth
-    }
-
-    var path: FieldPath { makePath() }
-    var type: AnyType? { AnyType(rawValue: typeName) }
-
-    func open<Field: WireField>(_: Field.Type) -> MessageReader<Field>? {
-        MessageReader<Field>(value, path: path, context: context, depth: depth)
-    }
-
-    func fail(expected: String) {
-        context.add(path / "type_url", expected: expected, found: typeName.isEmpty ? "nothing" : typeName)
     }
 }
 
