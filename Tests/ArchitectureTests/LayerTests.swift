@@ -37,7 +37,7 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     // The mesh.
     ("MeshModel", "ControlPlane", ["Base"]),
     ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "Base", "Yams", "Foundation", "Glibc"]),
-    ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
+    ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base", "Synchronization"]),
 
     // The control plane.
     ("EventStore", "ControlPlane", ["COpenSSL", "GRDB", "Foundation", "Glibc", "Synchronization"]),
