@@ -27,6 +27,7 @@ envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2
 envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2
 envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2
 envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2
+envoy.extensions.transport_sockets.raw_buffer.v3.raw_buffer_pb2
 envoy.extensions.transport_sockets.tls.v3.tls_pb2
 envoy.extensions.transport_sockets.tls.v3.secret_pb2
 envoy.extensions.upstreams.http.v3.http_protocol_options_pb2
