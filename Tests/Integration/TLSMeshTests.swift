@@ -185,15 +185,16 @@ import Testing
     @Test("a proxy that drains, and an answer with `connection: close`, end by close_notify")
     func goodbyes() throws {
         let origin = try Origin.answering(ok(), records: false)
-        try withProxy({ Config.http(listen: $0, to: [origin.port], admin: $1).listening(certificates.downstream()) }) { (proxy) throws in
-            let idle = try RawConnection.tls(to: proxy.port, certificates.caller())
-            #expect(try idle.exchange(Self.request).bodyText == "ok")
-            let last = try RawConnection.tls(to: proxy.port, certificates.caller())
-            #expect(try last.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").saysClose)
-            #expect(try last.readToEnd() == ([], .closed) && last.tls?.wasTruncated == false)
-            proxy.program.signal(SIGTERM)
-            #expect(try idle.readToEnd() == ([], .closed) && idle.tls?.wasTruncated == false)
-        }
+        let proxy = try Proxy { Config.http(listen: $0, to: [origin.port], admin: $1).listening(certificates.downstream()) }
+        defer { proxy.program.end() }
+        let idle = try RawConnection.tls(to: proxy.port, certificates.caller())
+        #expect(try idle.exchange(Self.request).bodyText == "ok")
+        let last = try RawConnection.tls(to: proxy.port, certificates.caller())
+        #expect(try last.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").saysClose)
+        #expect(try last.readToEnd() == ([], .closed) && last.tls?.wasTruncated == false)
+        proxy.program.signal(SIGTERM)
+        #expect(try idle.readToEnd() == ([], .closed) && idle.tls?.wasTruncated == false)
+        #expect(try proxy.program.wait().status == 0)
     }
 
     @Test("a request of HTTP/2 in the same segment as the end of the handshake is answered", arguments: [TLSSettings.Version.v12, .v13])
