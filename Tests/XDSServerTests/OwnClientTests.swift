@@ -91,6 +91,16 @@ private struct Pair {
         return true
     }
 
+    /// The network brings one message to the server.
+    mutating func serve() {
+        take(stream.receive(toServer.removeFirst(), now: now))
+    }
+
+    /// All that is on the way to the client arrives.
+    mutating func deliver() {
+        while !toClient.isEmpty { take(client.receive(toClient.removeFirst(), now: now)) }
+    }
+
     mutating func settle() {
         for _ in 0..<20_000 {
             if step() { continue }
@@ -180,6 +190,31 @@ private struct Pair {
         while pair.step() {}
         #expect(pair.refusals == refusals)
         #expect(pair.running?.sorted() == next.neededSnapshot.sorted())
+        #expect(pair.synced == pair.set?.version)
+    }
+
+    @Test("a route that is given up and needed again, with another response on its way meanwhile, comes again", arguments: [false, true])
+    func needsAgain(isDelta: Bool) {
+        var pair = Pair(seed: 1, isDelta: isDelta)
+        let cluster = World.ClusterState(seconds: 1, service: "s0", secret: nil)
+        let before = World(
+            clusters: ["c0": cluster, "c1": cluster], endpoints: ["s0": 1], routes: ["r0": ["c0"], "r1": ["c0"]],
+            listeners: ["l0": "r0", "l1": "r1"])
+        var without = before
+        without.routes["r1"] = nil
+        without.listeners["l1"] = "r0"
+        var again = before
+        again.routes["r0"] = ["c1"]
+        pair.update(before)
+        while pair.step() {}
+        pair.update(without)
+        pair.deliver()
+        pair.answerOffer()
+        // The listeners are accepted; that r1 is given up is still on its way when r0 is sent and r1 is needed again.
+        pair.serve()
+        pair.update(again)
+        while pair.step() {}
+        #expect(pair.running?.sorted() == again.neededSnapshot.sorted())
         #expect(pair.synced == pair.set?.version)
     }
 

@@ -199,7 +199,7 @@ extension World {
         #expect(back.texts == ["cluster: c0", "clusterLoadAssignment: s0"])
     }
 
-    @Test("rule 3: a stale request is ignored; the next one counts")
+    @Test("rule 3: a stale request is not answered; the next one is")
     func stale() {
         var talk = Talk(.stateOfTheWorld, .small)
         _ = talk.ack(talk.ask(.cluster))
@@ -207,6 +207,19 @@ extension World {
         _ = talk.ack(first, [.clusterLoadAssignment: ["s0"]])
         let second = talk.update(.small.with { $0.endpoints["s0"] = 2 })
         #expect(second.texts == ["clusterLoadAssignment: s0"])
+        #expect(talk.ask(.clusterLoadAssignment, ["s0", "s1"], nonce: first[0].nonce).isEmpty)
+        #expect(talk.ask(.clusterLoadAssignment, ["s0", "s1"], nonce: second[0].nonce).texts == ["clusterLoadAssignment: s1"])
+    }
+
+    @Test("rule 3: a name that a stale request gives up has been forgotten: given again, it is answered, after what is under way")
+    func givenUpByStale() {
+        var talk = Talk(.stateOfTheWorld, .small.with { $0.endpoints["s1"] = 1 })
+        _ = talk.ack(talk.ask(.cluster))
+        let first = talk.ask(.clusterLoadAssignment, ["s0", "s1"])
+        _ = talk.ack(first, [.clusterLoadAssignment: ["s0", "s1"]])
+        let second = talk.update(.small.with { $0.endpoints = ["s0": 2, "s1": 1] })
+        #expect(second.texts == ["clusterLoadAssignment: s0"])
+        #expect(talk.ask(.clusterLoadAssignment, ["s0"], nonce: first[0].nonce).isEmpty)
         #expect(talk.ask(.clusterLoadAssignment, ["s0", "s1"], nonce: first[0].nonce).isEmpty)
         #expect(talk.ask(.clusterLoadAssignment, ["s0", "s1"], nonce: second[0].nonce).texts == ["clusterLoadAssignment: s1"])
     }

@@ -10,9 +10,10 @@ extension DiscoveryStream {
         try identify(request.node, &actions)
         guard let type = streamedType(request.typeURL, &actions) else { return }
         let isFirst = !channels[type]!.isOpen
-        if !isFirst, !request.responseNonce.isEmpty {
-            // Stale: it was written before the last response was read, and another will follow (doc).
-            guard request.responseNonce == channels[type]!.nonce else { return }
+        // With another nonce it is stale, written before the last response was read: it answers nothing, and since that response is under
+        // way nothing is sent for it (doc). But its names count, though another request will follow: what it does not name the client has
+        // forgotten, and lacks if the next names it again.
+        if !isFirst, !request.responseNonce.isEmpty, request.responseNonce == channels[type]!.nonce {
             // At most one response of a type is under way in this variant.
             if !channels[type]!.inFlight.isEmpty {
                 settle(type, 0, request.errorDetail, &actions)
