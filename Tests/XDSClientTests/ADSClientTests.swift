@@ -174,6 +174,58 @@ struct ADSClientTests {
         #expect(harness.running?.clusters.count == 1)
     }
 
+    /// `running()` with a second listener `m` → routes `s` → cluster `a`.
+    private func runningTwo() -> Harness {
+        var harness = running()
+        harness.send([Mesh.listener("l", 80, routes: "r"), Mesh.listener("m", 81, routes: "s")], version: "l2")
+        harness.send([Mesh.routes("s", to: "a")], version: "r2")
+        harness.sent = []
+        return harness
+    }
+
+    @Test("a name that is given up and needed again is left out of the answer to what was sent meanwhile, and asked for anew")
+    func givenUpMeanwhile() {
+        var harness = runningTwo()
+        harness.send([Mesh.listener("l", 80, routes: "r")], version: "l3")
+        #expect(harness.takeSent().map(\.words) == ["Listener ACK l3 n7", "RouteConfiguration ACK r2 n6 [r]"])
+        harness.send([Mesh.listener("l", 80, routes: "r"), Mesh.listener("m", 81, routes: "s")], version: "l4")
+        #expect(harness.takeSent().map(\.words) == ["RouteConfiguration ACK r2 n6 [r s]", "Listener ACK l4 n8"])
+        // Sent before either request was read: both are stale, and for all that the control plane knows we hold `s`.
+        harness.send([Mesh.routes("r", to: "b")], version: "r3")
+        #expect(harness.takeSent().map(\.words) == ["RouteConfiguration ACK r3 n9 [r]", "RouteConfiguration ACK r3 n9 [r s]"])
+        // Once is enough: an answer to each answer would be a loop.
+        harness.send([Mesh.routes("r", to: "a")], version: "r4")
+        #expect(harness.takeSent().map(\.words) == ["RouteConfiguration ACK r4 n10 [r s]"])
+        harness.send([Mesh.routes("s", to: "a")], version: "r5")
+        #expect(harness.takeSent().map(\.words) == ["RouteConfiguration ACK r5 n11 [r s]"])
+        #expect(harness.running?.routeConfigurations.map(\.name) == ["r", "s"])
+    }
+
+    @Test("a name that is given up and needed again, and comes, is not asked for anew")
+    func givenUpAndCome() {
+        var harness = runningTwo()
+        harness.send([Mesh.listener("l", 80, routes: "r")], version: "l3")
+        harness.send([Mesh.listener("l", 80, routes: "r"), Mesh.listener("m", 81, routes: "s")], version: "l4")
+        harness.sent = []
+        harness.send([Mesh.routes("s", to: "a")], version: "r3")
+        #expect(harness.takeSent().map(\.words) == ["RouteConfiguration ACK r3 n9 [r s]"])
+    }
+
+    @Test("a name that is given up and needed again while an answer is owed is left out of that")
+    func givenUpUntold() {
+        var harness = runningTwo()
+        harness.isBusy = true
+        harness.send([Mesh.listener("l", 80, routes: "r")], version: "l3")
+        harness.send([Mesh.routes("r", to: "a"), Mesh.routes("s", to: "a")].reversed(), version: "r3")
+        harness.send([Mesh.endpoints("a", 2)], version: "e3")
+        harness.answerOffer()
+        // The next offer is out, with which the routes are answered: nothing was said of `s`, and it is forgotten.
+        #expect(harness.takeSent().map(\.words) == ["Listener ACK l3 n7"])
+        harness.send([Mesh.listener("l", 80, routes: "r"), Mesh.listener("m", 81, routes: "s")], version: "l4")
+        let sent = harness.takeSent().map(\.words)
+        #expect(sent.suffix(2) == ["RouteConfiguration ACK r3 n8 [r]", "RouteConfiguration ACK r3 n8 [r s]"], "\(sent)")
+    }
+
     @Test("listeners and clusters that are absent from a response are gone")
     func removal() {
         var harness = running()

@@ -72,6 +72,9 @@ public struct ADSClient: Sendable {
     static let maxReasonBytes = 8 * 1024
     /// Of one type without an answer on a stream of delta: a control plane waits long before.
     static let maxOpenResponses = 1000
+    /// Names of one type that are given up while nothing of that type comes: ten times the clusters that a large mesh has. Beyond, it is
+    /// taken for granted that the control plane has read it.
+    static let maxGivenUp = 50_000
 
     private let node: ClientNode
     private let identity: Node
@@ -399,11 +402,17 @@ public struct ADSClient: Sendable {
             let names = wanted[type, default: []].sorted()
             subscriptions[type]!.latest.keep(Set(names))
             guard names != subscriptions[type]!.names else { continue }
+            if isOpen, variant == .stateOfTheWorld { giveUp(type, Set(subscriptions[type]!.names).subtracting(names)) }
             subscriptions[type]!.names = names
             // With an answer outstanding, the names go with it: a request now would be that answer. In delta it would not.
             if isOpen, variant == .delta || subscriptions[type]!.answer != .open { actions += request(type) }
         }
         return actions
+    }
+
+    private mutating func giveUp(_ type: DiscoveredType, _ names: Set<String>) {
+        subscriptions[type]!.givenUp.formUnion(names)
+        if subscriptions[type]!.givenUp.count > Self.maxGivenUp { subscriptions[type]!.givenUp = [] }
     }
 
     private mutating func acknowledgeOpen() -> [Action] {
@@ -429,7 +438,7 @@ public struct ADSClient: Sendable {
     /// Tells what is subscribed, and in delta what is held at its beginning; `isAnswer`: to what has come last.
     private mutating func request(_ type: DiscoveredType, isAnswer: Bool = false, error: RPCStatus? = nil) -> [Action] {
         switch variant {
-        case .stateOfTheWorld: [worldRequest(type, error)]
+        case .stateOfTheWorld: worldRequests(type, isAnswer, error)
         case .delta: deltaRequests(type, isAnswer, error)
         }
     }
@@ -472,18 +481,30 @@ public struct ADSClient: Sendable {
             }, uniquingKeysWith: { first, _ in first })
     }
 
-    private mutating func worldRequest(_ type: DiscoveredType, _ error: RPCStatus?) -> Action {
+    private mutating func worldRequests(_ type: DiscoveredType, _ isAnswer: Bool, _ error: RPCStatus?) -> [Action] {
         if !subscriptions[type]!.isSubscribed, subscriptions[type]!.latest.version != subscriptions[type]!.acknowledged {
             // What came last on the stream before is not what we accepted: who is told of that version would not send it again.
             subscriptions[type]!.acknowledged = ""
         }
         subscriptions[type]!.isSubscribed = true
         let kind = subscriptions[type]!
-        let request = DiscoveryRequest(
+        var request = DiscoveryRequest(
             versionInfo: kind.acknowledged, node: nodeIsSent ? nil : node, resourceNames: kind.names,
             typeURL: type.typeURL, responseNonce: kind.nonce, errorDetail: error)
         nodeIsSent = true
-        return .send(request)
+        guard isAnswer else { return [.send(request)] }
+
+        // What was given up and is needed again is forgotten here. The control plane may not know: it need not read a stale request, and
+        // while an answer was owed there was none. Then it would not send it again. So this answer, which is read, leaves it out, and the
+        // next request adds it. Once only: where the name does not exist and every added name is answered, it would go on for ever.
+        subscriptions[type]!.givenUp = []
+        var anew = kind.givenUp.intersection(kind.names)
+        if !anew.isEmpty { anew.subtract(kind.latest.resources.map(\.name)) }
+        if anew.isEmpty { return [.send(request)] }
+        var answer = request
+        answer.resourceNames.removeAll { anew.contains($0) }
+        request.errorDetail = nil
+        return [.send(answer), .send(request)]
     }
 }
 

@@ -132,6 +132,8 @@ struct Subscription: Sendable {
     var nonce = ""
     /// To that response; nil before there is one.
     var answer: Answer?
+    /// Of state of the world: names that are asked for no more, or were not for a while, since the last answer.
+    var givenUp: Set<String> = []
     /// Of delta: the names that the control plane knows of.
     var asked: Set<String> = []
     /// Of delta: the responses that wait for an answer. In state of the world only the last of a type gets one.
@@ -143,6 +145,7 @@ struct Subscription: Sendable {
         isSubscribed = false
         nonce = ""
         answer = nil
+        givenUp = []
         asked = []
         openNonces = []
         isUnreadable = false
