@@ -41,7 +41,7 @@ final class SimulatedProxy {
     private var isPerforming = false
     private var hasTaken = false
 
-    static let discoveryPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+    static let discoveryPath = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
     static let reportPath = "/outrigger.v1.Reports/Stream"
     /// As the proxy does: changes that come together are reported together.
     static let reportDelay = Nanoseconds.milliseconds(20)
@@ -103,7 +103,7 @@ final class SimulatedProxy {
             perform(client.receive(message, now: loop.now))
         }
         self.discovery = discovery
-        perform(client.streamOpened(now: loop.now))
+        perform(client.streamOpened(.delta, now: loop.now))
         let reports = GRPCClientStream(connection, path: Self.reportPath, authority: authority)
         reports.onMessage = { [unowned self] message in
             if let reply = try? ReportReply(decoding: message), reply.interval > 0 { interval = .milliseconds(Int64(reply.interval)) }
@@ -121,9 +121,10 @@ final class SimulatedProxy {
         isPerforming = true
         while !actions.isEmpty {
             switch actions.removeFirst() {
-            case .send(let request):
+            case .sendDelta(let request):
                 if !request.responseNonce.isEmpty { lastAck = Clock.now() }
                 discovery?.send(request.encoded())
+            case .send: Failure.stop("\(node.name) asks for the state of the world on a stream of delta")
             case .offer(let offer): take(offer)
             case .refused(let refusal): Failure.stop("\(node.name) refuses: \(refusal.reason)")
             case .endStream(let reason): Failure.stop("\(node.name): \(reason)")
