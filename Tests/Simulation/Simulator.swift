@@ -206,8 +206,7 @@ struct Simulator {
                 random: &random)
             return Worker(
                 table: table, budget: RetryBudget(now: start), limiter: policy.limiter.map { ConcurrencyLimiter(rules: $0, now: start) },
-                queue: AdmissionQueue(
-                    capacity: policy.queueCapacity, longestWait: policy.queueWait, pressureAfter: policy.queuePressureAfter),
+                queue: AdmissionQueue(policy.queue),
                 random: random)
         }
         return Caller(
@@ -319,7 +318,7 @@ struct Simulator {
             attempt(request)
         } else if let place = callers[caller].workers[worker].queue.enqueue(request, now: instant) {
             requests[request].place = place
-            schedule(.queueExpiry(caller: caller, worker: worker), after: scenario.policy.queueWait.count)
+            schedule(.queueExpiry(caller: caller, worker: worker), after: Nanoseconds(scenario.policy.queue.longestWait).count)
         } else {
             finish(request, isOK: false, isRefused: true)
         }

@@ -257,7 +257,7 @@ struct RandomSnapshot {
         let speaksHTTP2 = upstreamProtocol == .http2 || upstreamProtocol == .auto
         return Cluster(
             name: name, discovery: discovery, connectTimeout: duration(),
-            loadBalancing: discovery == .originalDestination ? .roundRobin : pick(LoadBalancing.allCases),
+            loadBalancing: discovery == .originalDestination ? .roundRobin : pick([.roundRobin, .leastRequest, .random, .ringHash, .maglev] as [LoadBalancing]),
             upstreamProtocol: upstreamProtocol, outlierDetection: maybe { $0.outlierDetection() },
             circuitBreakers: CircuitBreakers(
                 maxConnections: maybe { $0.number(0...UInt32.max - 1) }, maxPendingRequests: maybe { $0.number(0...UInt32.max - 1) },

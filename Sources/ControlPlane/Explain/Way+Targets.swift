@@ -146,6 +146,9 @@ extension LoadBalancing {
         case .roundRobin: "round robin"
         case .leastRequest: "least request"
         case .random: "random"
+        case .peakEWMA: "peak EWMA (by latency)"
+        case .ringHash: "ring hash"
+        case .maglev: "Maglev hash"
         }
     }
 }

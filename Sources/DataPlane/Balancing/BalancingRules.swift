@@ -12,12 +12,15 @@ public struct BalancingRules: Hashable, Sendable {
         case ringHash(ConsistentHash)
         case maglev(ConsistentHash)
 
-        public init(_ policy: LoadBalancing) {
+        public init(_ policy: LoadBalancing, _ options: BalancingOptions = BalancingOptions()) {
             self =
                 switch policy {
                 case .roundRobin: .roundRobin
                 case .leastRequest: .leastRequest
                 case .random: .random
+                case .peakEWMA: .peakEWMA(halfLife: options.latencyHalfLife)
+                case .ringHash: .ringHash(ConsistentHash(boundPercent: options.hashBoundPercent))
+                case .maglev: .maglev(ConsistentHash(boundPercent: options.hashBoundPercent))
                 }
         }
     }

@@ -1,4 +1,5 @@
 public import Base
+public import ProxyConfig
 
 /// Requests that wait for room under a limit, of one worker. Bounded in number and in time.
 ///
@@ -39,6 +40,11 @@ public struct AdmissionQueue<Element: BitwiseCopyable> {
         self.capacity = max(min(capacity, Int(Int32.max)), 0)
         self.longestWait = longestWait
         self.pressureAfter = pressureAfter
+    }
+
+    public init(_ limits: QueueLimits) {
+        self.init(
+            capacity: Int(limits.capacity), longestWait: Nanoseconds(limits.longestWait), pressureAfter: Nanoseconds(limits.pressureAfter))
     }
 
     public func isUnderPressure(now: Instant) -> Bool {

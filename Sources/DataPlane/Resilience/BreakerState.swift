@@ -1,5 +1,5 @@
 public import Base
-import ProxyConfig
+public import ProxyConfig
 
 /// The breaker: one state machine for endpoints and services, in one 64-bit word, so that a compare-and-swap moves it.
 ///

@@ -1,5 +1,5 @@
 public import Base
-import ProxyConfig
+public import ProxyConfig
 import Synchronization
 
 /// The breaker of a service: the machine of `BreakerState` over the calls to all endpoints of a cluster or a route together.

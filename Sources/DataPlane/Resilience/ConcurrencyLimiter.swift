@@ -1,4 +1,5 @@
 public import Base
+public import ProxyConfig
 
 /// Finds out how many requests may be under way in a cluster: as many as do not wait in the endpoints' queues. One for each worker and
 /// cluster.
@@ -28,6 +29,12 @@ public struct ConcurrencyLimiter: Sendable {
             self.tolerancePercent = tolerancePercent
             self.window = window
             self.memory = memory
+        }
+
+        public init(_ limit: AdaptiveLimit) {
+            self.init(
+                minimum: Int(limit.minimum), maximum: Int(limit.maximum), initial: Int(limit.initial),
+                tolerancePercent: Int(limit.tolerancePercent))
         }
     }
 

@@ -1,4 +1,5 @@
 public import Base
+public import ProxyConfig
 
 /// How long a breaker stays open: the n-th time in a row longer than the one before, up to a bound, with jitter.
 public struct OpenTime: Hashable, Sendable {

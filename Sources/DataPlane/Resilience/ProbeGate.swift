@@ -1,4 +1,5 @@
 import Base
+import ProxyConfig
 import Synchronization
 
 /// Proof that a call is a probe, and of which round. A stream keeps it and hands it back with its outcome.

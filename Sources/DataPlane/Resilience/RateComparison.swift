@@ -1,3 +1,5 @@
+import ProxyConfig
+
 /// What one endpoint's calls of the last interval say, and who stands out among its siblings.
 struct HostRate: Hashable {
     var host: Int

@@ -1,4 +1,5 @@
 import Base
+import ProxyConfig
 import Synchronization
 
 /// How many of the last calls failed and how many were slow, over a window of time or of calls; shared by workers, without a lock.

@@ -72,7 +72,9 @@ public struct RetryRules: Hashable, Sendable {
     public init(_ policy: RetryPolicy) {
         self.init(
             events: policy.retryOn.reduce(into: []) { $0.formUnion(Events(word: $1) ?? []) }, statuses: policy.retriableStatusCodes,
-            maxRetries: UInt32(clamping: policy.maxRetries), perTryTimeout: policy.perTryTimeout.map(Nanoseconds.init))
+            maxRetries: UInt32(clamping: policy.maxRetries), perTryTimeout: policy.perTryTimeout.map(Nanoseconds.init),
+            backoff: RetryBackoff(base: Nanoseconds(policy.backoffBase), longest: Nanoseconds(policy.backoffLongest)),
+            needsIdempotence: policy.onlyIdempotent)
     }
 
     /// What App Mesh gave every route without a policy, and every service that a node provides, without saying so.

@@ -277,6 +277,9 @@ extension LoadBalancing {
         case .roundRobin: "ROUND_ROBIN"
         case .leastRequest: "LEAST_REQUEST"
         case .random: "RANDOM"
+        case .peakEWMA: "PEAK_EWMA"
+        case .ringHash: "RING_HASH"
+        case .maglev: "MAGLEV"
         }
     }
 }

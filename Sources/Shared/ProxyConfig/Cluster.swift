@@ -21,13 +21,17 @@ public struct Cluster: Hashable, Sendable {
     /// common_http_protocol_options.max_connection_duration: an older connection takes no new request and closes when it is idle, each
     /// up to a tenth earlier, so that those that began together do not end together. Nil = none. Not for `.tcp`.
     public var maxConnectionAge: Duration?
+    public var balancing: BalancingOptions
+    /// Nil = what `outlierDetection` and `circuitBreakers` say, and no more.
+    public var resilience: ResiliencePolicy?
 
     public init(
         name: String, discovery: Discovery, connectTimeout: Duration = .seconds(1), loadBalancing: LoadBalancing = .roundRobin,
         upstreamProtocol: UpstreamProtocol = .http1, outlierDetection: OutlierDetection? = nil,
         circuitBreakers: CircuitBreakers = CircuitBreakers(),
         healthChecks: [HealthCheck] = [], panicThresholdPercent: Double = 50, tls: UpstreamTLS? = nil, idleTimeout: Duration? = nil,
-        http2: HTTP2Options = HTTP2Options(), maxConnectionAge: Duration? = nil
+        http2: HTTP2Options = HTTP2Options(), maxConnectionAge: Duration? = nil, balancing: BalancingOptions = BalancingOptions(),
+        resilience: ResiliencePolicy? = nil
     ) {
         self.name = name
         self.discovery = discovery
@@ -42,6 +46,8 @@ public struct Cluster: Hashable, Sendable {
         self.idleTimeout = idleTimeout
         self.http2 = http2
         self.maxConnectionAge = maxConnectionAge
+        self.balancing = balancing
+        self.resilience = resilience
     }
 }
 
@@ -93,6 +99,35 @@ public enum LoadBalancing: String, Hashable, Sendable, CaseIterable {
     /// Power of two choices.
     case leastRequest
     case random
+    /// The less costly of two, by latency and what is under way (`BalancingOptions.latencyHalfLife`). Ours.
+    case peakEWMA
+    /// Consistent: the same key (`ForwardAction.hashKeys`) gets the same endpoint while that is there.
+    case ringHash
+    case maglev
+}
+
+/// What policies of balancing go by, each its own.
+public struct BalancingOptions: Hashable, Sendable {
+    /// `.peakEWMA`: what was measured counts half after this time.
+    public var latencyHalfLife: Duration
+    /// `.ringHash`, `.maglev` (consistent_hashing_lb_config.hash_balance_factor): an endpoint takes at most this percentage of its fair
+    /// share, more than 100; the key of one that is full goes to the next. Nil = no bound.
+    public var hashBoundPercent: UInt32?
+    /// Endpoints of the proxy's own zone come first, if the zone has at least so many (zone_aware_lb_config.min_cluster_size). Nil = zones
+    /// mean nothing.
+    public var preferredZoneSize: UInt32?
+    /// How the load of new endpoints grows (slow_start_config). The endpoints' breakers have their own.
+    public var slowStart: Ramp
+
+    public init(
+        latencyHalfLife: Duration = .milliseconds(500), hashBoundPercent: UInt32? = nil, preferredZoneSize: UInt32? = nil,
+        slowStart: Ramp = .none
+    ) {
+        self.latencyHalfLife = latencyHalfLife
+        self.hashBoundPercent = hashBoundPercent
+        self.preferredZoneSize = preferredZoneSize
+        self.slowStart = slowStart
+    }
 }
 
 /// envoy.config.endpoint.v3.ClusterLoadAssignment.

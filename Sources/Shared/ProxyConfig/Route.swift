@@ -31,11 +31,23 @@ public struct Route: Hashable, Sendable {
     public var name: String
     public var match: RouteMatch
     public var action: RouteAction
+    /// Of requests, and of the responses to them, our own ones too.
+    public var requestHeaders: HeaderChanges
+    public var responseHeaders: HeaderChanges
+    public var rateLimit: LocalRateLimit?
+    public var fault: FaultInjection?
 
-    public init(name: String, match: RouteMatch, action: RouteAction) {
+    public init(
+        name: String, match: RouteMatch, action: RouteAction, requestHeaders: HeaderChanges = HeaderChanges(),
+        responseHeaders: HeaderChanges = HeaderChanges(), rateLimit: LocalRateLimit? = nil, fault: FaultInjection? = nil
+    ) {
         self.name = name
         self.match = match
         self.action = action
+        self.requestHeaders = requestHeaders
+        self.responseHeaders = responseHeaders
+        self.rateLimit = rateLimit
+        self.fault = fault
     }
 }
 
@@ -143,10 +155,15 @@ public struct ForwardAction: Hashable, Sendable {
     /// Without a byte of this request either way. Nil = none.
     public var idleTimeout: Duration?
     public var retryPolicy: RetryPolicy?
+    /// Empty = a key of its own for each request.
+    public var hashKeys: [HashKey]
+    public var mirrors: [RequestMirror]
+    public var hedging: Hedging?
 
     public init(
         target: ClusterTarget, pathRewrite: PathRewrite? = nil, hostRewrite: HostRewrite? = nil, timeout: Duration? = .seconds(15),
-        idleTimeout: Duration? = nil, retryPolicy: RetryPolicy? = nil
+        idleTimeout: Duration? = nil, retryPolicy: RetryPolicy? = nil, hashKeys: [HashKey] = [], mirrors: [RequestMirror] = [],
+        hedging: Hedging? = nil
     ) {
         self.target = target
         self.pathRewrite = pathRewrite
@@ -154,6 +171,9 @@ public struct ForwardAction: Hashable, Sendable {
         self.timeout = timeout
         self.idleTimeout = idleTimeout
         self.retryPolicy = retryPolicy
+        self.hashKeys = hashKeys
+        self.mirrors = mirrors
+        self.hedging = hedging
     }
 }
 
@@ -185,15 +205,25 @@ public struct RetryPolicy: Hashable, Sendable {
     public var perTryTimeout: Duration?
     /// host_selection_retry_max_attempts with the previous_hosts predicate.
     public var hostSelectionMaxAttempts: Int
+    /// Ours: what the endpoint may have begun is tried again only where its method allows it (RFC 9110 section 9.2.2). App Mesh and Envoy
+    /// do not ask.
+    public var onlyIdempotent: Bool
+    /// retry_back_off.base_interval and max_interval. The first retry on another endpoint goes at once.
+    public var backoffBase: Duration
+    public var backoffLongest: Duration
 
     public init(
         retryOn: [String], retriableStatusCodes: [Int] = [], maxRetries: Int, perTryTimeout: Duration? = nil,
-        hostSelectionMaxAttempts: Int = 5
+        hostSelectionMaxAttempts: Int = 5, onlyIdempotent: Bool = false, backoffBase: Duration = .milliseconds(25),
+        backoffLongest: Duration = .milliseconds(250)
     ) {
         self.retryOn = retryOn
         self.retriableStatusCodes = retriableStatusCodes
         self.maxRetries = maxRetries
         self.perTryTimeout = perTryTimeout
         self.hostSelectionMaxAttempts = hostSelectionMaxAttempts
+        self.onlyIdempotent = onlyIdempotent
+        self.backoffBase = backoffBase
+        self.backoffLongest = backoffLongest
     }
 }

@@ -390,8 +390,10 @@ extension LoadBalancing {
     fileprivate var wireNumber: Int {
         switch self {
         case .roundRobin: 0
-        case .leastRequest: 1
+        case .leastRequest, .peakEWMA: 1
+        case .ringHash: 2
         case .random: 3
+        case .maglev: 5
         }
     }
 

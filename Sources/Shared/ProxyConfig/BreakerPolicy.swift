@@ -1,8 +1,6 @@
-public import ProxyConfig
-
 /// When a breaker opens, how long it stays open, how it finds out that it may close, and how the load comes back.
 ///
-/// The same for an endpoint (`OutlierDetector`) and for a service (`CircuitBreaker`).
+/// The same for an endpoint (`OutlierDetector`) and for a service (`CircuitBreaker`), both in Resilience.
 public struct BreakerPolicy: Hashable, Sendable {
     public enum Mode: Hashable, Sendable {
         case enforce
