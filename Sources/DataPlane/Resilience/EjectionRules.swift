@@ -16,6 +16,7 @@ public struct EjectionRules: Hashable, Sendable {
     let minimumDeviationPercent: UInt32
     let successRate: EndpointPolicy.SuccessRate?
     let failurePercentage: EndpointPolicy.FailurePercentage?
+    let connectionProbeInterval: Nanoseconds?
 
     /// A sweep more often than this costs more than it tells.
     static let shortestInterval = Nanoseconds.milliseconds(1)
@@ -37,6 +38,7 @@ public struct EjectionRules: Hashable, Sendable {
         minimumDeviationPercent = 0
         successRate = nil
         failurePercentage = nil
+        connectionProbeInterval = nil
     }
 
     public init(_ policy: EndpointPolicy) {
@@ -52,6 +54,7 @@ public struct EjectionRules: Hashable, Sendable {
         minimumDeviationPercent = policy.minimumDeviationPercent
         successRate = policy.successRate
         failurePercentage = policy.failurePercentage
+        connectionProbeInterval = policy.connectionProbeInterval.map { max(Nanoseconds($0), Self.shortestInterval) }
     }
 
     /// How many of `total` endpoints may be ejected at once: the whole part of the percentage, but at least one; none at 0 percent.

@@ -4,7 +4,7 @@ import Synchronization
 /// What all workers of the process know together about one endpoint address of one cluster. Atomics only.
 ///
 /// Who writes what: workers open `breaker`, take it through its probes and write what is counted; the thread that runs sweeps and
-/// membership does everything else. Every move is one compare-and-swap, so a reader never waits.
+/// membership does everything else, what health checks say included. Every move is one compare-and-swap, so a reader never waits.
 public final class HostHealth: Sendable {
     public let address: SocketAddress
 
@@ -31,6 +31,22 @@ public final class HostHealth: Sendable {
     /// A window that was refused an ejection asks again from this instant on, in nanoseconds.
     let windowHoldOff = Atomic<Int64>(HostHealth.never)
 
+    /// `Checks`.
+    private let checkState = Atomic<UInt8>(Checks.none.rawValue)
+
+    /// What active health checks say of an endpoint.
+    public enum Checks: UInt8, Sendable {
+        /// It is not checked, or no check has ended and no other endpoint is known to be better.
+        case none
+        /// New, beside others that pass their checks: its first result is waited for.
+        case waiting
+        case passing
+        case failing
+
+        /// Whether requests should go elsewhere.
+        public var isFailing: Bool { self == .waiting || self == .failing }
+    }
+
     /// No clock reads this.
     static let never = Int64.min
 
@@ -44,6 +60,18 @@ public final class HostHealth: Sendable {
 
     /// Whether requests that are no probes should go elsewhere.
     public var isEjected: Bool { state.isRefusing }
+
+    public var checks: Checks { Checks(rawValue: checkState.load(ordering: .acquiring)) ?? .none }
+
+    func setChecks(_ checks: Checks) {
+        checkState.store(checks.rawValue, ordering: .releasing)
+    }
+
+    /// Whether active health checks keep requests away, whatever the breaker says.
+    public var isFailingChecks: Bool { checks.isFailing }
+
+    /// What a balancer asks first: neither ejected nor failing its checks.
+    public var isRoutable: Bool { !isEjected && !isFailingChecks }
 
     /// When the ejection time is over; nil if not ejected. Without probes the endpoint returns at the first sweep from then on.
     public var ejectedUntil: Instant? {

@@ -82,6 +82,7 @@ extension OutlierDetector {
             }
             if Set(after.keys) != Set(before.keys) { changes.add(1, ordering: .releasing) }
             members.hosts = hosts
+            members.letIn()
             allowEjections(of: hosts.count)
             return addresses.compactMap { after[$0] }
         }
@@ -194,6 +195,7 @@ extension OutlierDetector.Members {
         guard let (host, left) = departed.removeValue(forKey: address), now - left <= grace else { return nil }
         host.forgetRun()
         host.window.clear()
+        host.setChecks(.none)
         host.breaker.store(state.bits, ordering: .releasing)
         return host
     }

@@ -107,6 +107,7 @@ extension OutlierDetector {
     public struct HostReport: Hashable, Sendable {
         public var address: SocketAddress
         public var state: BreakerState
+        public var checks: HostHealth.Checks
         /// Nil unless ejected.
         public var ejectedUntil: Instant?
         /// The current run of errors.
@@ -126,7 +127,8 @@ extension OutlierDetector {
             let history = OutcomeHistory(word: host.history.load(ordering: .relaxed))
             let lastAction = host.lastAction.load(ordering: .relaxed)
             return HostReport(
-                address: host.address, state: host.state, ejectedUntil: host.ejectedUntil, consecutiveErrors: history.run,
+                address: host.address, state: host.state, checks: host.checks, ejectedUntil: host.ejectedUntil,
+                consecutiveErrors: history.run,
                 ejections: host.ejections.load(ordering: .relaxed), multiplier: host.multiplier.load(ordering: .relaxed),
                 lastAction: lastAction == HostHealth.never ? nil : Instant(nanoseconds: lastAction),
                 lastOutcomes: history.outcomes.map(\.name))

@@ -239,6 +239,16 @@ public final class OutlierDetector: Sendable {
             OutlierEvent(action: action, reason: reason, cluster: cluster, instant: now, subject: .host(subject), trigger: trigger))
     }
 
+    /// The same of active health checks, which are neither ejection nor return.
+    func tell(_ action: OutlierEvent.Action, _ reason: OutlierEvent.Reason, _ host: HostHealth, seen: String, now: Instant) {
+        let last = host.lastAction.load(ordering: .relaxed)
+        let subject = OutlierEvent.Host(
+            address: host.address, ejections: host.ejections.load(ordering: .relaxed),
+            sinceLastAction: last == HostHealth.never ? nil : now - Instant(nanoseconds: last), refusals: 0,
+            history: OutcomeHistory(word: host.history.load(ordering: .relaxed)), seen: seen)
+        events.append(OutlierEvent(action: action, reason: reason, cluster: cluster, instant: now, subject: .host(subject)))
+    }
+
     /// The next of a seeded sequence that all workers share.
     private func draw() -> UInt64 {
         var random = SeededRandom(seed: seed &+ draws.add(1, ordering: .relaxed).newValue)

@@ -12,6 +12,9 @@ public struct OutlierEvent: Hashable, Sendable {
         /// Ours: too few endpoints available, so health is ignored.
         case panicOn = "PANIC_ON"
         case panicOff = "PANIC_OFF"
+        /// Ours: active health checks take an endpoint out, or let it in.
+        case checkFailed = "HEALTH_CHECK_FAILED"
+        case checkPassed = "HEALTH_CHECK_PASSED"
     }
 
     public enum Reason: String, Hashable, Sendable {
@@ -40,6 +43,12 @@ public struct OutlierEvent: Hashable, Sendable {
         case probesPassed = "probes_passed"
         /// A check of another kind found it well.
         case checkPassed = "check_passed"
+        /// The first active health check of an endpoint decides at once.
+        case firstCheck = "first_check"
+        /// So many active health checks failed in a row.
+        case unhealthyThreshold = "unhealthy_threshold"
+        /// So many passed.
+        case healthyThreshold = "healthy_threshold"
         /// By hand.
         case forced = "forced"
         /// What was done by hand was taken back, or its time is over.
@@ -64,6 +73,8 @@ public struct OutlierEvent: Hashable, Sendable {
         /// SUPPRESSED only: how many refusals this event stands for.
         public var refusals: UInt32
         var history: OutcomeHistory
+        /// HEALTH_CHECK_... only: what the last check found, for people.
+        public var seen: String?
 
         /// The last eight outcomes, oldest first.
         public var lastOutcomes: [String] { history.outcomes.map(\.name) }
@@ -90,9 +101,13 @@ public struct OutlierEvent: Hashable, Sendable {
     /// Whether the decision took effect.
     public var isEnforced: Bool { action != .suppressed }
 
+    fileprivate var isCheck: Bool { action == .checkFailed || action == .checkPassed }
+
     /// The name in `OutlierEjectionType`, and the member of the message's oneof.
     fileprivate var kind: (type: StaticString, member: StaticString) {
-        switch trigger {
+        // No name of Envoy's: its health checks have a log of their own.
+        if isCheck { return ("HEALTH_CHECK", "") }
+        return switch trigger {
         case .successRate: ("SUCCESS_RATE", ",\"eject_success_rate_event\":{}")
         case .failurePercentage: ("FAILURE_PERCENTAGE", ",\"eject_failure_percentage_event\":{}")
         default: ("CONSECUTIVE_5XX", ",\"eject_consecutive_event\":{}")
@@ -102,7 +117,7 @@ public struct OutlierEvent: Hashable, Sendable {
 
 extension OutlierEvent {
     /// One line of JSON without its line feed: envoy.data.cluster.v3.OutlierDetectionEvent in proto3's JSON mapping (64-bit numbers are
-    /// strings), and our `reason`, `ejection_secs`, `refusals`, `last_outcomes`, `priority`, `available_hosts`, `total_hosts`.
+    /// strings), and our `reason`, `ejection_secs`, `refusals`, `seen`, `last_outcomes`, `priority`, `available_hosts`, `total_hosts`.
     ///
     /// - Parameter wallClock: nanoseconds from 1970 at the instant 0: what to add to an `Instant` for the time of day.
     public func writeJSON(into line: inout ByteBuffer, wallClock: Nanoseconds) {
@@ -138,6 +153,11 @@ extension OutlierEvent.Host {
             line.append(",\"ejection_secs\":\(ejectionTime.count / 1_000_000_000)")
         }
         if refusals > 0 { line.append(",\"refusals\":\(refusals)") }
+        if let seen {
+            line.append(",\"seen\":\"")
+            line.append(escaping: seen)
+            line.append("\"")
+        }
         line.append(",\"last_outcomes\":[")
         for (index, outcome) in lastOutcomes.enumerated() {
             line.append(index == 0 ? "\"\(outcome)\"" : ",\"\(outcome)\"")
