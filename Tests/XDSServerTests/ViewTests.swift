@@ -143,3 +143,52 @@ import XDSWire
         #expect(set.version != ResourceSet(world.snapshot).version)
     }
 }
+
+@Suite struct EnvoyViewTests {
+    private func view(_ snapshot: Snapshot) -> Snapshot { snapshot.viewOfEnvoy() }
+
+    private func snapshot(_ cluster: Cluster, _ route: Route) -> Snapshot {
+        Snapshot(
+            node: Node(mesh: "shop", role: .virtualNode, name: "web"),
+            routeConfigurations: [
+                RouteConfiguration(name: "out", virtualHosts: [VirtualHost(name: "cart", domains: ["*"], routes: [route])])
+            ], clusters: [cluster])
+    }
+
+    private let route = Route(name: "r", match: RouteMatch(path: .prefix("/")), action: .forward(ForwardAction(target: .cluster("c"))))
+
+    @Test("for a breaker of each endpoint Envoy gets errors in a row, or nothing where it counts none")
+    func outliers() {
+        var cluster = Cluster(name: "c", discovery: .eds(serviceName: "c"), outlierDetection: OutlierDetection(), resilience: .standard)
+        #expect(
+            view(snapshot(cluster, route)).clusters[0].outlierDetection
+                == OutlierDetection(
+                    consecutive5xx: 3, interval: .seconds(10), baseEjectionTime: .seconds(2), maxEjectionTime: .seconds(30),
+                    maxEjectionPercent: 50))
+        cluster.resilience?.endpoint?.breaker.mode = .observe
+        #expect(view(snapshot(cluster, route)).clusters[0].outlierDetection?.enforcingPercent == 0)
+        cluster.resilience?.endpoint?.breaker.trip.consecutiveErrors = nil
+        #expect(view(snapshot(cluster, route)).clusters[0].outlierDetection == nil)
+    }
+
+    @Test("a bucket that is filled more often than Envoy allows is filled with more, less often")
+    func buckets() {
+        var limited = route
+        limited.rateLimit = LocalRateLimit(burst: 10, requests: 2, interval: .milliseconds(20))
+        let view = view(snapshot(Cluster(name: "c", discovery: .eds(serviceName: "c")), limited))
+        #expect(
+            view.routeConfigurations[0].virtualHosts[0].routes[0].rateLimit
+                == LocalRateLimit(burst: 10, requests: 6, interval: .milliseconds(60)))
+    }
+
+    @Test("Envoy begins a second attempt where ours does")
+    func hedging() throws {
+        let forward = ForwardAction(
+            target: .cluster("c"), retryPolicy: RetryPolicy(retryOn: ["5xx"], maxRetries: 1, perTryTimeout: .seconds(1)),
+            hedging: Hedging(delay: .milliseconds(200)))
+        let hedged = Route(name: "r", match: RouteMatch(path: .prefix("/")), action: .forward(forward))
+        let view = view(snapshot(Cluster(name: "c", discovery: .eds(serviceName: "c")), hedged))
+        guard case .forward(let action) = view.routeConfigurations[0].virtualHosts[0].routes[0].action else { return }
+        #expect(action.retryPolicy?.perTryTimeout == .milliseconds(200))
+    }
+}

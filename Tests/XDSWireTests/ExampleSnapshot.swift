@@ -76,6 +76,7 @@ extension Snapshot {
                                 Route(
                                     name: "none", match: RouteMatch(path: .exact("/gone")),
                                     action: .reply(DirectReply(status: 404, body: String(repeating: "gone ", count: 1000)))),
+                                .examplePolicies,
                                 Route(name: "any", match: RouteMatch(path: .prefix("/")), action: .forward(.examplePrefixRewrite)),
                             ])
                     ])
@@ -130,6 +131,15 @@ extension Snapshot {
                         maxConcurrentStreams: 250, initialStreamWindow: 1 << 18,
                         keepalive: HTTP2Keepalive(interval: .seconds(30), timeout: .seconds(10))),
                     maxConnectionAge: .seconds(600)),
+                Cluster(
+                    name: "standard", discovery: .eds(serviceName: "v2-endpoints"), loadBalancing: .peakEWMA,
+                    balancing: BalancingOptions(preferredZoneSize: 2, slowStart: Ramp(duration: .seconds(10))), resilience: .standard),
+                Cluster(
+                    name: "ring", discovery: .eds(serviceName: "v2-endpoints"), loadBalancing: .ringHash,
+                    balancing: BalancingOptions(hashBoundPercent: 125, slowStart: Ramp(duration: .seconds(5))),
+                    resilience: ResiliencePolicy(
+                        service: BreakerPolicy(mode: .observe), retryBudget: RetryBudgetLimits(percent: 25, minimum: 5))),
+                Cluster(name: "maglev", discovery: .eds(serviceName: "v2-endpoints"), loadBalancing: .maglev),
             ],
             loadAssignments: [
                 ClusterLoadAssignment(
@@ -154,6 +164,22 @@ extension RouteMatch {
             HeaderMatcher(name: "x-b", condition: .suffix("z")),
         ],
         queryParameters: [QueryParameterMatcher(name: "q", exact: "1"), QueryParameterMatcher(name: "r")])
+}
+
+extension Route {
+    fileprivate static let examplePolicies = Route(
+        name: "policies", match: RouteMatch(path: .prefix("/policies")),
+        action: .forward(
+            ForwardAction(
+                target: .cluster("standard"), retryPolicy: .standard, hashKeys: [.header("x-user"), .cookie("id"), .sourceAddress],
+                mirrors: [RequestMirror(cluster: "ring", share: Share(percent: 2.5)), RequestMirror(cluster: "maglev")],
+                hedging: Hedging(delay: .milliseconds(200)))),
+        requestHeaders: HeaderChanges(remove: ["x-old"], set: [.init(name: "x-load", value: "100%")], add: [.init(name: "x-e", value: "")]),
+        responseHeaders: HeaderChanges(remove: ["server"], set: [.init(name: "x-a", value: "b")]),
+        rateLimit: LocalRateLimit(burst: 50, requests: 100),
+        fault: FaultInjection(
+            delay: .seconds(2), delayShare: Share(percent: 10), abort: .grpc(code: 14), abortShare: Share(percent: 0.5),
+            headers: [HeaderMatcher(name: "x-chaos", condition: .exact("on"))]))
 }
 
 extension ForwardAction {

@@ -52,6 +52,8 @@ struct InteroperationTests {
 
     private static let httpOptions = "typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+    private static let filters = "RouteConfiguration/0/virtual_hosts/0/routes/3/typed_per_filter_config"
+
     private let expectedFields: [(String, String?)] = [
         ("node/id", "mesh/shop/virtualGateway/edge"),
         ("node/metadata/outrigger/mesh", "shop"),
@@ -95,6 +97,26 @@ struct InteroperationTests {
         ("RouteConfiguration/0/virtual_hosts/0/routes/0/route/retry_policy/retriable_status_codes/0", "503"),
         ("RouteConfiguration/0/virtual_hosts/0/routes/1/match/safe_regex/regex", "/v[0-9]+/.*"),
         ("RouteConfiguration/0/virtual_hosts/0/routes/2/direct_response/status", "404"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/route/hash_policy/0/header/header_name", "x-user"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/route/hash_policy/1/terminal", "1"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/route/request_mirror_policies/0/runtime_fraction/default_value/numerator", "250"),
+        (
+            "RouteConfiguration/0/virtual_hosts/0/routes/3/route/request_mirror_policies/0/runtime_fraction/default_value/denominator",
+            "TEN_THOUSAND"
+        ),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/route/hedge_policy/hedge_on_per_try_timeout", "1"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/metadata/filter_metadata/outrigger/hedge/delay", "0.2s"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/metadata/filter_metadata/outrigger/only_idempotent", "1"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/request_headers_to_add/0/header/value", "100%%"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/request_headers_to_add/0/append_action", "OVERWRITE_IF_EXISTS_OR_ADD"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/request_headers_to_add/1/keep_empty_value", "1"),
+        ("RouteConfiguration/0/virtual_hosts/0/routes/3/response_headers_to_remove/0", "server"),
+        ("\(Self.filters)/envoy.filters.http.local_ratelimit/token_bucket/max_tokens", "50"),
+        ("\(Self.filters)/envoy.filters.http.local_ratelimit/token_bucket/fill_interval", "1s"),
+        ("\(Self.filters)/envoy.filters.http.local_ratelimit/filter_enforced/default_value/numerator", "100"),
+        ("\(Self.filters)/envoy.filters.http.fault/delay/percentage/numerator", "10"),
+        ("\(Self.filters)/envoy.filters.http.fault/abort/grpc_status", "14"),
+        ("\(Self.filters)/envoy.filters.http.fault/headers/0/name", "x-chaos"),
         ("Cluster/0/type", "STRICT_DNS"),
         ("Cluster/0/connect_timeout", "1s"),
         ("Cluster/0/dns_lookup_family", "ALL"),
@@ -115,6 +137,18 @@ struct InteroperationTests {
         ("Cluster/4/\(Self.httpOptions)/auto_config/http2_protocol_options/initial_stream_window_size", "262144"),
         ("Cluster/4/\(Self.httpOptions)/auto_config/http2_protocol_options/connection_keepalive/interval", "30s"),
         ("Cluster/4/\(Self.httpOptions)/common_http_protocol_options/max_connection_duration", "600s"),
+        ("Cluster/5/lb_policy", "LEAST_REQUEST"),
+        ("Cluster/5/metadata/filter_metadata/outrigger/lb_policy", "PEAK_EWMA"),
+        ("Cluster/5/common_lb_config/zone_aware_lb_config/min_cluster_size", "2"),
+        ("Cluster/5/least_request_lb_config/slow_start_config/slow_start_window", "10s"),
+        ("Cluster/5/metadata/filter_metadata/outrigger/resilience/endpoint/breaker/consecutive_errors", "3.0"),
+        ("Cluster/5/metadata/filter_metadata/outrigger/resilience/endpoint/connection_probe_interval", "0.5s"),
+        ("Cluster/6/lb_policy", "RING_HASH"),
+        ("Cluster/6/common_lb_config/consistent_hashing_lb_config/hash_balance_factor", "125"),
+        ("Cluster/6/circuit_breakers/thresholds/0/retry_budget/budget_percent/value", "25.0"),
+        ("Cluster/6/circuit_breakers/thresholds/0/retry_budget/min_retry_concurrency", "5"),
+        ("Cluster/6/metadata/filter_metadata/outrigger/slow_start/duration", "5s"),
+        ("Cluster/7/lb_policy", "MAGLEV"),
         ("ClusterLoadAssignment/0/cluster_name", "v2-endpoints"),
         ("ClusterLoadAssignment/0/endpoints/0/locality/zone", "eu-west-1a"),
         ("ClusterLoadAssignment/0/endpoints/0/lb_endpoints/0/load_balancing_weight", "3"),

@@ -206,7 +206,33 @@ struct RandomSnapshot {
 
     private mutating func route(_ clusters: [String]) -> Route {
         let reply = DirectReply(status: pick([200, 404, 503, 599]), body: pick(["", text(), String(repeating: "b", count: 5000)]))
-        return Route(name: coin() ? "" : name("route"), match: routeMatch(), action: coin() ? .forward(forward(clusters)) : .reply(reply))
+        return Route(
+            name: coin() ? "" : name("route"), match: routeMatch(), action: coin() ? .forward(forward(clusters)) : .reply(reply),
+            requestHeaders: headerChanges(), responseHeaders: headerChanges(),
+            rateLimit: maybe { LocalRateLimit(burst: $0.number(), requests: $0.number(), interval: $0.duration()) },
+            fault: maybe { $0.fault() })
+    }
+
+    private mutating func headerChanges() -> HeaderChanges {
+        HeaderChanges(
+            remove: list(0...2) { $0.pick(["server", "x-a"]) }, set: list(0...2) { $0.headerField() }, add: list(0...2) { $0.headerField() }
+        )
+    }
+
+    private mutating func headerField() -> HeaderChanges.Field {
+        HeaderChanges.Field(name: pick(["x-a", "x-b"]), value: pick(["", "100%", "%START_TIME%", "a b", "äöü"]))
+    }
+
+    private mutating func fault() -> FaultInjection {
+        let delay = maybe { $0.duration() }
+        let abort: FaultInjection.Abort? = pick([nil, .http(status: 503), .grpc(code: 0), .grpc(code: 14)])
+        return FaultInjection(
+            delay: delay, delayShare: delay == nil ? .all : share(), abort: abort, abortShare: abort == nil ? .all : share(),
+            headers: list(0...2) { $0.headerMatcher() })
+    }
+
+    private mutating func share() -> Share {
+        pick([.all, Share(percent: 10), Share(percent: 0.25), Share(millionths: 1), Share(millionths: 0)])
     }
 
     private mutating func routeMatch() -> RouteMatch {
@@ -234,14 +260,19 @@ struct RandomSnapshot {
             target: target(clusters, leastWeight: 0),
             pathRewrite: pick([nil, .prefix("/"), .prefix(text()), .full("/new"), .full(#"/a\1\\b\"#), .full("")]),
             hostRewrite: pick([nil, .literal("host"), .literal(text()), .endpointHostname]), timeout: maybe { $0.duration() },
-            idleTimeout: maybe { $0.duration() }, retryPolicy: maybe { $0.retryPolicy() })
+            idleTimeout: maybe { $0.duration() }, retryPolicy: maybe { $0.retryPolicy() },
+            hashKeys: list(0...2) { $0.pick([.header("x-user"), .cookie("Session"), .sourceAddress]) },
+            mirrors: list(0...2) { RequestMirror(cluster: $0.pick(clusters), share: $0.share()) },
+            hedging: maybe { Hedging(delay: $0.duration(), maxAttempts: $0.number()) })
     }
 
     private mutating func retryPolicy() -> RetryPolicy {
-        RetryPolicy(
+        let backoff = pick([.milliseconds(25), duration()])
+        return RetryPolicy(
             retryOn: pick([[], ["reset"], ["connect-failure", "refused-stream", "retriable-status-codes"]]),
             retriableStatusCodes: list(0...3) { $0.pick([100, 503, 599]) }, maxRetries: pick([0, 1, 2, Int(UInt32.max)]),
-            perTryTimeout: maybe { $0.duration() }, hostSelectionMaxAttempts: pick([0, 1, 5, 1000]))
+            perTryTimeout: maybe { $0.duration() }, hostSelectionMaxAttempts: pick([0, 1, 5, 1000]), onlyIdempotent: coin(),
+            backoffBase: backoff, backoffLongest: backoff * (1 + below(100)))
     }
 
     // MARK: Clusters
@@ -257,14 +288,69 @@ struct RandomSnapshot {
         let speaksHTTP2 = upstreamProtocol == .http2 || upstreamProtocol == .auto
         return Cluster(
             name: name, discovery: discovery, connectTimeout: duration(),
-            loadBalancing: discovery == .originalDestination ? .roundRobin : pick([.roundRobin, .leastRequest, .random, .ringHash, .maglev] as [LoadBalancing]),
+            loadBalancing: discovery == .originalDestination ? .roundRobin : pick(LoadBalancing.allCases),
             upstreamProtocol: upstreamProtocol, outlierDetection: maybe { $0.outlierDetection() },
             circuitBreakers: CircuitBreakers(
                 maxConnections: maybe { $0.number(0...UInt32.max - 1) }, maxPendingRequests: maybe { $0.number(0...UInt32.max - 1) },
                 maxRequests: maybe { $0.number(0...UInt32.max - 1) }),
             healthChecks: list(0...2) { $0.healthCheck() }, panicThresholdPercent: pick([0, 33.3, 50, 100]),
             tls: upstreamProtocol == .auto || coin() ? upstreamTLS(upstreamProtocol) : nil, idleTimeout: maybe { $0.duration() },
-            http2: speaksHTTP2 ? http2() : HTTP2Options(), maxConnectionAge: upstreamProtocol == .tcp ? nil : maybe { $0.duration() })
+            http2: speaksHTTP2 ? http2() : HTTP2Options(), maxConnectionAge: upstreamProtocol == .tcp ? nil : maybe { $0.duration() },
+            balancing: BalancingOptions(
+                latencyHalfLife: pick([.milliseconds(500), duration()]), hashBoundPercent: maybe { $0.number(101...UInt32.max) },
+                preferredZoneSize: maybe { $0.number() }, slowStart: ramp()),
+            resilience: maybe { $0.resilience() })
+    }
+
+    private mutating func resilience() -> ResiliencePolicy {
+        if below(4) == 0 { return .standard }
+        return ResiliencePolicy(
+            endpoint: maybe { $0.endpointPolicy() }, service: maybe { $0.breaker() }, limiter: maybe { $0.limiter() },
+            queue: QueueLimits(capacity: number(0...UInt32.max), longestWait: duration(), pressureAfter: duration()),
+            retryBudget: RetryBudgetLimits(percent: number(0...100), minimum: number(0...UInt32.max)))
+    }
+
+    private mutating func endpointPolicy() -> EndpointPolicy {
+        EndpointPolicy(
+            breaker: breaker(), interval: duration(), maxEjectionPercent: number(0...100), minimumDeviationPercent: number(0...100),
+            successRate: maybe {
+                .init(
+                    deviationThousandths: $0.number(), minimumHosts: $0.number(), minimumCalls: $0.number(),
+                    minimumDeviationPercent: $0.number(0...100), minimumFailures: $0.number())
+            },
+            failurePercentage: maybe {
+                .init(
+                    percent: $0.number(1...100), minimumHosts: $0.number(), minimumCalls: $0.number(), minimumFailures: $0.number())
+            },
+            connectionProbeInterval: maybe { $0.duration() })
+    }
+
+    private mutating func breaker() -> BreakerPolicy {
+        let base = duration()
+        return BreakerPolicy(
+            mode: pick([.enforce, .observe]),
+            trip: .init(
+                consecutiveErrors: maybe { $0.number() }, failurePercent: maybe { $0.number(1...100) },
+                slowPercent: maybe { $0.number(1...100) }, slowCall: duration(), window: coin() ? .time(duration()) : .calls(number()),
+                minimumCalls: number()),
+            open: .init(
+                base: base, longest: base * (1 + below(10)), backoff: coin() ? .linear : .exponential(percent: number(100...1000)),
+                jitterPercent: number(0...100)),
+            probe: pick([
+                .none,
+                .calls(.init(count: number(1...255), concurrency: number(), successPercent: number(1...100), longestWait: duration())),
+            ]),
+            ramp: ramp())
+    }
+
+    private mutating func ramp() -> Ramp {
+        coin() ? .none : Ramp(duration: duration(), startPercent: number(1...100))
+    }
+
+    private mutating func limiter() -> AdaptiveLimit {
+        let minimum = number()
+        return AdaptiveLimit(
+            minimum: minimum, maximum: UInt32.max, initial: pick([minimum, UInt32.max]), tolerancePercent: number(0...UInt32.max))
     }
 
     private mutating func outlierDetection() -> OutlierDetection {

@@ -22,6 +22,8 @@ envoy.config.endpoint.v3.endpoint_pb2
 envoy.config.listener.v3.listener_pb2
 envoy.config.route.v3.route_pb2
 envoy.extensions.access_loggers.file.v3.file_pb2
+envoy.extensions.filters.http.fault.v3.fault_pb2
+envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2
 envoy.extensions.filters.http.router.v3.router_pb2
 envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2
 envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2

@@ -46,10 +46,11 @@ struct GRPCView {
         return snapshot.routeConfigurations.filter { names.contains($0.name) }
     }
 
-    /// gRPC refuses a retry policy of no retries.
+    /// gRPC refuses a retry policy of no retries. Of what a route may do beside forwarding it knows nothing that would be of use here.
     private static func route(_ route: Route) -> Route? {
         guard case .forward(var action) = route.action else { return route }
         if action.retryPolicy?.maxRetries == 0 { action.retryPolicy = nil }
+        (action.hashKeys, action.mirrors, action.hedging) = ([], [], nil)
         return Route(name: route.name, match: route.match, action: .forward(action))
     }
 
@@ -58,6 +59,8 @@ struct GRPCView {
     private static func cluster(_ cluster: Cluster, _ whole: Snapshot) -> (Cluster, ClusterLoadAssignment?, EncodedResource)? {
         var form = cluster
         form.loadBalancing = .roundRobin
+        form.balancing = BalancingOptions()
+        form.resilience = nil
         form.tls = nil
         form.healthChecks = []
         if form.upstreamProtocol == .auto { form.upstreamProtocol = .http2 }

@@ -24,45 +24,50 @@ extension Cluster: WireMessage {
         case common_http_protocol_options = 29
         case load_assignment = 33
         case typed_extension_protocol_options = 36
+        case least_request_lb_config = 37
         case cluster_type = 38
         case respect_dns_ttl = 39
         case filters = 40
         case load_balancing_policy = 41
         case transport_socket_matches = 43
         case upstream_config = 48
+        case round_robin_lb_config = 56
         case transport_socket_matcher = 59
     }
 
     /// As the fields say, and so that Envoy does what Outrigger does: locality weights count, a limit that is not there is no limit,
     /// retries have a budget, DNS answers keep their TTL.
     ///
-    /// What has no field of its own: a cluster is `tcp` if it has TcpProtocolOptions, `tls.isEnforced` = false stands in the metadata
-    /// as `outrigger: {tls_enforced: false}`, and `.originalDestination` has only one policy (CLUSTER_PROVIDED), so its
-    /// `loadBalancing` is not written.
+    /// What has no field of its own: a cluster is `tcp` if it has TcpProtocolOptions, what `ClusterExtensionKey` names stands in the
+    /// metadata, and `.originalDestination` has only one policy (CLUSTER_PROVIDED), so its `loadBalancing` is not written.
     func write(to message: inout MessageWriter<Fields>) {
         message.string(.name, name)
         write(discovery, to: &message)
         message.duration(.connect_timeout, connectTimeout)
-        message.number(.lb_policy, discovery == .originalDestination ? Self.clusterProvided : loadBalancing.wireNumber)
+        writeLoadBalancing(to: &message)
         for (index, check) in healthChecks.enumerated() {
             message.message(.health_checks, HealthCheck.Fields.self) {
                 check.write(to: &$0)
                 if healthChecks.count > 1 { $0.chosenString(.name, "\(index)") }  // Envoy then demands names; ours have none.
             }
         }
-        message.message(.circuit_breakers, circuitBreakers)
+        message.message(.circuit_breakers, CircuitBreakers.Fields.self) {
+            circuitBreakers.write(to: &$0, retryBudget: resilience?.retryBudget ?? RetryBudgetLimits())
+        }
         if let outlierDetection { message.message(.outlier_detection, outlierDetection) }
         if let tls {
             message.message(.transport_socket, TransportSocketField.self) {
                 $0.string(.name, "envoy.transport_sockets.tls")
                 $0.any(.typed_config, .upstreamTLS, tls)
             }
-            if !tls.isEnforced { message.tlsNotEnforced() }
             if tls.sparesPlaintextEndpoints { message.plaintextEndpoints() }
         }
         message.message(.common_lb_config, CommonLBConfigField.self) {
             $0.message(.healthy_panic_threshold, PercentField.self) { $0.double(.value, panicThresholdPercent) }
-            if discovery != .originalDestination { $0.emptyMessage(.locality_weighted_lb_config) }
+            writeCommonBalancing(to: &$0)
+        }
+        if hasExtension {
+            message.message(.metadata, MetadataField.self) { $0.outrigger(ClusterExtensionKey.self) { writeExtension(to: &$0) } }
         }
         writeProtocol(to: &message)
     }
@@ -127,11 +132,13 @@ extension Cluster: WireMessage {
         let panic = message.message(.common_lb_config, CommonLBConfigField.self)?.message(.healthy_panic_threshold, PercentField.self)?
             .percent()
         let connectTimeout = message.positiveDuration(.connect_timeout) ?? .seconds(5)
-        let loadBalancing = message.loadBalancing(isOriginalDestination: discovery == .originalDestination)
+        let own = message.message(.metadata, MetadataField.self)?.outrigger(ClusterExtensionKey.self)
+        let (loadBalancing, balancing) = message.balancing(isOriginalDestination: discovery == .originalDestination, own: own)
         let outlierDetection = message.message(.outlier_detection, OutlierDetection.self)
         let breakers = message.message(.circuit_breakers, CircuitBreakers.self) ?? CircuitBreakers.envoysDefault
         let checks = message.messages(.health_checks, HealthCheck.self)
-        var tls = message.tls()
+        let resilience = message.resilience(own)
+        var tls = message.tls(own)
         // As Envoy's connection pools do: what is not said is what the cluster speaks.
         if tls?.alpn.isEmpty == true { tls?.alpn = options.upstreamProtocol.alpn }
         if tls == nil { message.refuse(.transport_socket_matches) }
@@ -143,10 +150,8 @@ extension Cluster: WireMessage {
             name: name, discovery: discovery, connectTimeout: connectTimeout, loadBalancing: loadBalancing,
             upstreamProtocol: options.upstreamProtocol, outlierDetection: outlierDetection, circuitBreakers: breakers, healthChecks: checks,
             panicThresholdPercent: panic ?? 50, tls: tls, idleTimeout: options.idleTimeout, http2: options.http2,
-            maxConnectionAge: options.maxConnectionAge)
+            maxConnectionAge: options.maxConnectionAge, balancing: balancing, resilience: resilience)
     }
-
-    fileprivate static let clusterProvided = 6
 }
 
 /// Cluster.DiscoveryType.
@@ -167,7 +172,9 @@ enum EDSConfigField: Int, WireField {
 /// envoy.config.cluster.v3.Cluster.CommonLbConfig.
 enum CommonLBConfigField: Int, WireField {
     case healthy_panic_threshold = 1
+    case zone_aware_lb_config = 2
     case locality_weighted_lb_config = 3
+    case consistent_hashing_lb_config = 7
 }
 
 /// envoy.type.v3.Percent.
@@ -197,22 +204,6 @@ enum TCPProtocolOptionsField: Int, WireField {
     case idle_timeout = 1
 }
 
-/// envoy.config.cluster.v3.LoadBalancingPolicy, and its policies.
-enum LoadBalancingPolicyField: Int, WireField {
-    case policies = 1
-}
-
-/// envoy.config.cluster.v3.LoadBalancingPolicy.Policy.
-enum PolicyField: Int, WireField {
-    case typed_extension_config = 4
-}
-
-/// envoy.config.core.v3.TypedExtensionConfig.
-enum TypedExtensionField: Int, WireField {
-    case name = 1
-    case typed_config = 2
-}
-
 extension MessageWriter<Cluster.Fields> {
     /// Endpoints whose metadata says so get no TLS; all others have the cluster's `transport_socket`.
     fileprivate mutating func plaintextEndpoints() {
@@ -224,23 +215,6 @@ extension MessageWriter<Cluster.Fields> {
                 $0.any(.typed_config, .rawBuffer, NoField.self) { _ in }
             }
         }
-    }
-
-    fileprivate mutating func tlsNotEnforced() {
-        message(.metadata, MetadataField.self) {
-            $0.message(.filter_metadata, MapEntryField.self) {
-                $0.string(.key, outriggerMetadataKey)
-                $0.message(.value, StructField.self) { $0.entry("tls_enforced") { $0.chosenBool(.bool_value, false) } }
-            }
-        }
-    }
-}
-
-extension MessageReader<PercentField> {
-    fileprivate func percent() -> Double {
-        let value = double(.value)
-        if !(0...100).contains(value) { fail(.value, expected: "a percentage from 0 through 100", found: value) }
-        return value
     }
 }
 
@@ -270,32 +244,21 @@ extension MessageReader<Cluster.Fields> {
         }
     }
 
-    /// load_balancing_policy, where it is there, decides: the first of its policies that we know.
-    fileprivate func loadBalancing(isOriginalDestination: Bool) -> LoadBalancing {
-        if let list = message(.load_balancing_policy, LoadBalancingPolicyField.self) {
-            let types = list.messages(.policies, PolicyField.self).map {
-                $0.message(.typed_extension_config, TypedExtensionField.self)?.any(.typed_config)?.type
-            }
-            let known = types.lazy.compactMap { $0.flatMap(LoadBalancing.init(type:)) }.first
-            if known == nil { fail(.load_balancing_policy, expected: "round robin, least request or random", found: "none of them") }
-            return known ?? .roundRobin
-        }
-        let number = number(.lb_policy)
-        if let known = LoadBalancing(wireNumber: number) { return known }
-        if !(isOriginalDestination && number == Cluster.clusterProvided) {
-            fail(.lb_policy, expected: "ROUND_ROBIN (0), LEAST_REQUEST (1) or RANDOM (3)", found: number)
-        }
-        return .roundRobin
+    /// A budget of retries that is not ours makes a policy too, and no more of it: requests are refused as before, not queued.
+    fileprivate func resilience(_ own: ObjectReader<ClusterExtensionKey>?) -> ResiliencePolicy? {
+        let budget = message(.circuit_breakers, CircuitBreakers.Fields.self)?.retryBudget()
+        if let policy = own?.object(.resilience, ResilienceKey.self) { return policy.policy(retryBudget: budget) }
+        guard let budget, budget != RetryBudgetLimits() else { return nil }
+        return ResiliencePolicy(queue: QueueLimits(capacity: 0), retryBudget: budget)
     }
 
-    fileprivate func tls() -> UpstreamTLS? {
+    fileprivate func tls(_ own: ObjectReader<ClusterExtensionKey>?) -> UpstreamTLS? {
         guard let socket = message(.transport_socket, TransportSocketField.self)?.any(.typed_config) else { return nil }
         switch socket.type {
         case .rawBuffer: return nil
         case .upstreamTLS:
             guard var tls = socket.open(UpstreamTLSField.self).flatMap(UpstreamTLS.read) else { return nil }
-            let flag = message(.metadata, MetadataField.self)?.outrigger()?["tls_enforced"]
-            if let flag, flag.has(.bool_value) { tls.isEnforced = flag.bool(.bool_value) }
+            tls.isEnforced = own?.bool(.tls_enforced) ?? tls.isEnforced
             tls.sparesPlaintextEndpoints = sparesPlaintextEndpoints()
             return tls
         default:
@@ -385,33 +348,6 @@ extension UpstreamProtocol {
     }
 }
 
-extension LoadBalancing {
-    /// Cluster.LbPolicy.
-    fileprivate var wireNumber: Int {
-        switch self {
-        case .roundRobin: 0
-        case .leastRequest, .peakEWMA: 1
-        case .ringHash: 2
-        case .random: 3
-        case .maglev: 5
-        }
-    }
-
-    fileprivate init?(wireNumber: UInt64) {
-        guard let policy = Self.allCases.first(where: { $0.wireNumber == wireNumber }) else { return nil }
-        self = policy
-    }
-
-    fileprivate init?(type: AnyType) {
-        switch type {
-        case .roundRobin: self = .roundRobin
-        case .leastRequest: self = .leastRequest
-        case .random: self = .random
-        default: return nil
-        }
-    }
-}
-
 extension DNSOptions.Family {
     /// Cluster.DnsLookupFamily: AUTO asks for IPv6 first and takes IPv4 if there is none.
     private static let wireOrder: [Self] = [.v6Preferred, .v4Only, .v6Only, .v4Preferred, .all]
@@ -433,23 +369,30 @@ extension CircuitBreakers: WireMessage {
 
     static let envoysDefault = CircuitBreakers(maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024)
 
+    func write(to message: inout MessageWriter<Fields>) {
+        write(to: &message, retryBudget: RetryBudgetLimits())
+    }
+
     /// Envoy limits what no limit is given for to 1024, so "no limit" is the greatest number. An empty retry budget is Envoy's default
     /// one and ours: 20 % and at least 3.
-    func write(to message: inout MessageWriter<Fields>) {
+    func write(to message: inout MessageWriter<Fields>, retryBudget budget: RetryBudgetLimits) {
+        let usual = RetryBudgetLimits()
         message.message(.thresholds, ThresholdsField.self) {
             $0.wrapped(.max_connections, maxConnections ?? .max)
             $0.wrapped(.max_pending_requests, maxPendingRequests ?? .max)
             $0.wrapped(.max_requests, maxRequests ?? .max)
-            $0.emptyMessage(.retry_budget)
+            $0.message(.retry_budget, RetryBudgetField.self) {
+                if budget.percent != usual.percent {
+                    $0.message(.budget_percent, PercentField.self) { $0.double(.value, Double(budget.percent)) }
+                }
+                if budget.minimum != usual.minimum { $0.wrapped(.min_retry_concurrency, budget.minimum) }
+            }
         }
     }
 
     static func read(_ message: MessageReader<Fields>) -> CircuitBreakers? {
         message.refuse(.per_host_thresholds)
-        // Priority HIGH has no traffic here: routes of that priority are refused.
-        guard let thresholds = message.messages(.thresholds, ThresholdsField.self).first(where: { $0.number(.priority) == 0 }) else {
-            return envoysDefault
-        }
+        guard let thresholds = message.thresholds() else { return envoysDefault }
         func limit(_ field: ThresholdsField) -> UInt32? {
             let value = thresholds.wrapped(field) ?? 1024
             return value == .max ? nil : value
@@ -457,6 +400,28 @@ extension CircuitBreakers: WireMessage {
         return CircuitBreakers(
             maxConnections: limit(.max_connections), maxPendingRequests: limit(.max_pending_requests), maxRequests: limit(.max_requests))
     }
+}
+
+extension MessageReader<CircuitBreakers.Fields> {
+    /// Priority HIGH has no traffic here: routes of that priority are refused.
+    fileprivate func thresholds() -> MessageReader<ThresholdsField>? {
+        messages(.thresholds, ThresholdsField.self).first { $0.number(.priority) == 0 }
+    }
+
+    /// Nil where there is none. Percentages are rounded to whole ones.
+    fileprivate func retryBudget() -> RetryBudgetLimits? {
+        guard let budget = thresholds()?.message(.retry_budget, RetryBudgetField.self) else { return nil }
+        var limits = RetryBudgetLimits()
+        limits.percent = budget.message(.budget_percent, PercentField.self)?.wholePercent(in: 0...100) ?? limits.percent
+        limits.minimum = budget.wrapped(.min_retry_concurrency) ?? limits.minimum
+        return limits
+    }
+}
+
+/// envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.
+enum RetryBudgetField: Int, WireField {
+    case budget_percent = 1
+    case min_retry_concurrency = 2
 }
 
 /// envoy.config.cluster.v3.CircuitBreakers.Thresholds.

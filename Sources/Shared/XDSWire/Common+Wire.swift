@@ -214,9 +214,6 @@ enum MetadataField: Int, WireField {
 let outriggerMetadataKey = "outrigger"
 
 extension MessageReader<MetadataField> {
-    /// Our own part.
-    func outrigger() -> MessageReader<StructField>? { self[outriggerMetadataKey] }
-
     subscript(key: String) -> MessageReader<StructField>? {
         messages(.filter_metadata, MapEntryField.self).last { $0.string(.key) == key }?.message(.value, StructField.self)
     }

@@ -90,7 +90,7 @@ extension RouteConfiguration {
         var keys: Set<ResourceKey> = []
         for route in virtualHosts.lazy.flatMap(\.routes) {
             guard case .forward(let action) = route.action else { continue }
-            keys.formUnion(action.target.clusterNames.map { ResourceKey(.cluster, $0) })
+            keys.formUnion((action.target.clusterNames + action.mirrors.map(\.cluster)).map { ResourceKey(.cluster, $0) })
         }
         return keys
     }

@@ -33,8 +33,9 @@ extension HTTPConnectionManager: WireMessage {
         case forward_client_cert_matcher = 60
     }
 
-    /// As the fields say, and so that Envoy does what Outrigger does: paths are normalised, HTTP/1.0 is taken, and only a route's own
-    /// idle timeout ends a silent stream. `maxHeaderBytes` is rounded up to whole KiB, the unit of the field.
+    /// As the fields say, and so that Envoy does what Outrigger does: paths are normalised, HTTP/1.0 is taken, routes may have the filters
+    /// of `RouteFilter`, and only a route's own idle timeout ends a silent stream. `maxHeaderBytes` is rounded up to whole KiB, the unit of
+    /// the field.
     func write(to message: inout MessageWriter<Fields>) {
         message.number(.codec_type, codec == .auto ? 0 : codec == .http1 ? 1 : 2)
         message.string(.stat_prefix, statPrefix)
@@ -42,6 +43,7 @@ extension HTTPConnectionManager: WireMessage {
             $0.adsSource(.config_source)
             $0.string(.route_config_name, routeConfigurationName)
         }
+        message.routeFilters()
         message.message(.http_filters, HTTPFilterField.self) {
             $0.string(.name, "envoy.filters.http.router")
             $0.any(.typed_config, .router, NoField.self) { _ in }

@@ -15,6 +15,7 @@ extension ForwardAction: WireMessage {
         case retry_policy = 9
         case priority = 11
         case rate_limits = 13
+        case hash_policy = 15
         case cors = 17
         case idle_timeout = 24
         case upgrade_configs = 25
@@ -55,23 +56,27 @@ extension ForwardAction: WireMessage {
         }
         message.duration(.timeout, timeout ?? .zero)
         if let retryPolicy { message.message(.retry_policy, retryPolicy) }
+        message.messages(.hash_policy, hashKeys)
         if let idleTimeout { message.duration(.idle_timeout, idleTimeout) }
+        if hedging != nil { message.message(.hedge_policy, HedgePolicyField.self) { $0.bool(.hedge_on_per_try_timeout, true) } }
+        message.messages(.request_mirror_policies, mirrors)
     }
 
-    /// A timeout that is not there is Envoy's 15 s.
+    /// A timeout that is not there is Envoy's 15 s. `hedge_policy` is read with what the route says beside it: see `hedging`.
     static func read(_ message: MessageReader<Fields>) -> ForwardAction? {
         message.refuse(
-            .cluster_header, .metadata_match, .rate_limits, .cors, .upgrade_configs, .hedge_policy, .host_rewrite_header,
-            .request_mirror_policies, .retry_policy_typed_config, .internal_redirect_policy, .host_rewrite_path_regex, .max_stream_duration,
-            .cluster_specifier_plugin, .inline_cluster_specifier_plugin, .path_rewrite_policy, .host_rewrite, .path_rewrite)
+            .cluster_header, .metadata_match, .rate_limits, .cors, .upgrade_configs, .host_rewrite_header, .retry_policy_typed_config,
+            .internal_redirect_policy, .host_rewrite_path_regex, .max_stream_duration, .cluster_specifier_plugin,
+            .inline_cluster_specifier_plugin, .path_rewrite_policy, .host_rewrite, .path_rewrite)
         if message.number(.priority) != 0 { message.fail(.priority, expected: "DEFAULT (0)", found: message.number(.priority)) }
         let (pathRewrite, hostRewrite) = (message.pathRewrite(), message.hostRewrite())
         let timeout = message.timeout(.timeout) ?? .seconds(15)
         let (idleTimeout, policy) = (message.timeout(.idle_timeout), message.message(.retry_policy, RetryPolicy.self))
+        let (hashKeys, mirrors) = (message.hashKeys(), message.messages(.request_mirror_policies, RequestMirror.self))
         guard let target = message.target() else { return nil }
         return ForwardAction(
             target: target, pathRewrite: pathRewrite, hostRewrite: hostRewrite, timeout: timeout, idleTimeout: idleTimeout ?? nil,
-            retryPolicy: policy)
+            retryPolicy: policy, hashKeys: hashKeys, mirrors: mirrors)
     }
 }
 
@@ -174,64 +179,4 @@ extension WeightedCluster: WireMessage {
         if !message.has(.weight) { message.fail(.weight, expected: "a value", found: "nothing") }
         return message.wrapped(.weight).map { WeightedCluster(name: name, weight: $0) }
     }
-}
-
-extension RetryPolicy: WireMessage {
-    /// envoy.config.route.v3.RetryPolicy.
-    enum Fields: Int, WireField {
-        case retry_on = 1
-        case num_retries = 2
-        case per_try_timeout = 3
-        case retry_host_predicate = 5
-        case host_selection_retry_max_attempts = 6
-        case retriable_status_codes = 7
-        case retriable_headers = 9
-        case retriable_request_headers = 10
-        case retry_options_predicates = 12
-        case per_try_idle_timeout = 13
-    }
-
-    func write(to message: inout MessageWriter<Fields>) {
-        message.string(.retry_on, retryOn.joined(separator: ","))
-        message.wrapped(.num_retries, maxRetries)
-        if let perTryTimeout { message.duration(.per_try_timeout, perTryTimeout) }
-        if hostSelectionMaxAttempts > 0 {
-            message.message(.retry_host_predicate, RetryHostPredicateField.self) {
-                $0.string(.name, "envoy.retry_host_predicates.previous_hosts")
-                $0.any(.typed_config, .previousHosts, NoField.self) { _ in }
-            }
-            message.number(.host_selection_retry_max_attempts, hostSelectionMaxAttempts)
-        }
-        message.numbers(.retriable_status_codes, retriableStatusCodes)
-    }
-
-    /// Without the previous_hosts predicate no other host is looked for: 0 attempts. Back-off and retry priority are ignored.
-    static func read(_ message: MessageReader<Fields>) -> RetryPolicy? {
-        message.refuse(.retriable_headers, .retriable_request_headers, .retry_options_predicates, .per_try_idle_timeout)
-        let words = message.string(.retry_on).split(separator: ",").map { word in
-            String(word.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
-        }
-        let codes: [Int] = message.numbers(.retriable_status_codes).compactMap { code in
-            if (100...599).contains(code) { return Int(code) }
-            message.fail(.retriable_status_codes, expected: "codes from 100 through 599", found: code)
-            return nil
-        }
-        let avoidsPreviousHosts = message.messages(.retry_host_predicate, RetryHostPredicateField.self).contains {
-            $0.any(.typed_config)?.type == .previousHosts || $0.string(.name) == "envoy.retry_host_predicates.previous_hosts"
-        }
-        let attempts = message.signed(.host_selection_retry_max_attempts)
-        if !(0...1000).contains(attempts) {
-            message.fail(.host_selection_retry_max_attempts, expected: "a number from 0 through 1000", found: attempts)
-        }
-        return RetryPolicy(
-            retryOn: words.filter { !$0.isEmpty }, retriableStatusCodes: codes, maxRetries: Int(message.wrapped(.num_retries) ?? 1),
-            perTryTimeout: message.timeout(.per_try_timeout) ?? nil,
-            hostSelectionMaxAttempts: avoidsPreviousHosts ? max(1, Int(attempts)) : 0)
-    }
-}
-
-/// envoy.config.route.v3.RetryPolicy.RetryHostPredicate.
-enum RetryHostPredicateField: Int, WireField {
-    case name = 1
-    case typed_config = 3
 }

@@ -128,6 +128,7 @@ extension Route: WireMessage {
         case match = 1
         case route = 2
         case redirect = 3
+        case metadata = 4
         case direct_response = 7
         case request_headers_to_add = 9
         case response_headers_to_add = 10
@@ -145,17 +146,28 @@ extension Route: WireMessage {
         case .forward(let action): message.message(.route, action)
         case .reply(let reply): message.message(.direct_response, reply)
         }
+        if case .forward(let action) = action, action.hasExtension {
+            message.message(.metadata, MetadataField.self) { $0.outrigger(RouteExtensionKey.self) { action.writeExtension(to: &$0) } }
+        }
+        message.headerChanges(requestHeaders, add: .request_headers_to_add, remove: .request_headers_to_remove)
+        message.headerChanges(responseHeaders, add: .response_headers_to_add, remove: .response_headers_to_remove)
+        message.filters(rateLimit, fault)
         message.string(.name, name)
     }
 
     static func read(_ message: MessageReader<Fields>) -> Route? {
-        message.refuse(
-            .redirect, .request_headers_to_add, .response_headers_to_add, .response_headers_to_remove, .request_headers_to_remove,
-            .typed_per_filter_config, .filter_action, .non_forwarding_action)
+        message.refuse(.redirect, .filter_action, .non_forwarding_action)
+        let requestHeaders = message.headerChanges(add: .request_headers_to_add, remove: .request_headers_to_remove)
+        let responseHeaders = message.headerChanges(add: .response_headers_to_add, remove: .response_headers_to_remove)
+        let filters = message.filters()
+        let own = message.message(.metadata, MetadataField.self)?.outrigger(RouteExtensionKey.self)
         let match = message.required(.match, RouteMatch.self)
         let action: RouteAction?
         switch message.chosen(.route, .redirect, .direct_response, .filter_action, .non_forwarding_action) {
-        case .route: action = message.message(.route, ForwardAction.self).map(RouteAction.forward)
+        case .route:
+            action = message.message(.route, ForwardAction.Fields.self).flatMap { reader in
+                ForwardAction.read(reader).map { .forward($0.extended(own, hedges: reader.hedges())) }
+            }
         case .direct_response: action = message.message(.direct_response, DirectReply.self).map(RouteAction.reply)
         case nil:
             message.fail(.route, expected: "route or direct_response", found: "neither")
@@ -163,7 +175,9 @@ extension Route: WireMessage {
         default: return nil  // Refused above.
         }
         guard let match, let action else { return nil }
-        return Route(name: message.string(.name), match: match, action: action)
+        return Route(
+            name: message.string(.name), match: match, action: action, requestHeaders: requestHeaders, responseHeaders: responseHeaders,
+            rateLimit: filters.rateLimit, fault: filters.fault)
     }
 
     /// Takes the virtual host's retry policy where the route has none of its own.

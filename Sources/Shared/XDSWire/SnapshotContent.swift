@@ -136,7 +136,12 @@ extension Snapshot {
                 for (index, route) in host.routes.enumerated() {
                     guard case .forward(let action) = route.action else { continue }
                     let path = ((FieldPath() / "virtual_hosts")[hostIndex] / "routes")[index] / "route"
-                    check(action.target, "RouteConfiguration/\(configuration.name)", path)
+                    let resource = "RouteConfiguration/\(configuration.name)"
+                    check(action.target, resource, path)
+                    for (index, mirror) in action.mirrors.enumerated() where !clusterNames.contains(mirror.cluster) {
+                        let path = (path / "request_mirror_policies")[index] / "cluster"
+                        fail(resource, path, "the name of a cluster of this snapshot", mirror.cluster)
+                    }
                 }
             }
         }

@@ -47,7 +47,11 @@ struct MessageWriter<Field: WireField> {
     }
 
     mutating func number(_ field: Field, _ value: some BinaryInteger) {
-        if value != 0 { output.varint(field.rawValue, UInt64(truncatingIfNeeded: value)) }
+        if value != 0 { chosenNumber(field, value) }
+    }
+
+    mutating func chosenNumber(_ field: Field, _ value: some BinaryInteger) {
+        output.varint(field.rawValue, UInt64(truncatingIfNeeded: value))
     }
 
     mutating func numbers(_ field: Field, _ values: [some BinaryInteger]) {
@@ -312,6 +316,11 @@ enum AnyType: String {
     case roundRobin = "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"
     case leastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
     case random = "envoy.extensions.load_balancing_policies.random.v3.Random"
+    case ringHash = "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash"
+    case maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev"
+    case localRateLimit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+    case fault = "envoy.extensions.filters.http.fault.v3.HTTPFault"
+    case filterConfig = "envoy.config.route.v3.FilterConfig"
 
     var url: String { "type.googleapis.com/" + rawValue }
 }
