@@ -92,8 +92,8 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]),
 
         // The mesh: its resources, their YAML, and the compiler from App Mesh to snapshots.
-        controlPlane("MeshModel", ["Base"]),
-        controlPlane("MeshYAML", ["MeshModel", "Routing", "Base", .product(name: "Yams", package: "Yams")]),
+        controlPlane("MeshModel", ["ProxyConfig", "Base"]),
+        controlPlane("MeshYAML", ["MeshModel", "Routing", "ProxyConfig", "Base", .product(name: "Yams", package: "Yams")]),
         controlPlane("MeshCompiler", ["MeshModel", "ConfigText", "ProxyConfig", "Base"]),
 
         // The control plane: the log of events, and what is folded from it.
@@ -146,7 +146,7 @@ let package = Package(
             ["Proxy", "HTTP", "Reactor", "Resilience", "Telemetry", "ProxyConfig", "Base"]),
         tests("ResolverTests", ["Resolver", "Reactor", "Base"]),
         tests("XDSClientTests", ["XDSClient", "XDSWire", "ProxyConfig", "Base"]),
-        tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "Base"]),
+        tests("MeshYAMLTests", ["MeshYAML", "MeshModel", "ProxyConfig", "Base"]),
         tests("XDSServerTests", ["XDSServer", "XDSClient", "XDSWire", "ProxyConfig", "Base"]),
         tests(
             "MeshCompilerTests", ["MeshCompiler", "MeshYAML", "MeshModel", "XDSWire", "ConfigText", "ProxyConfig", "Base"],

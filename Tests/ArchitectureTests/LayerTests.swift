@@ -35,8 +35,8 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     ("outrigger-proxy", "DataPlane", ["Proxy", "Glibc"]),
 
     // The mesh.
-    ("MeshModel", "ControlPlane", ["Base"]),
-    ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "Base", "Yams", "Foundation", "Glibc"]),
+    ("MeshModel", "ControlPlane", ["ProxyConfig", "Base"]),
+    ("MeshYAML", "ControlPlane", ["MeshModel", "Routing", "ProxyConfig", "Base", "Yams", "Foundation", "Glibc"]),
     ("MeshCompiler", "ControlPlane", ["MeshModel", "ConfigText", "ProxyConfig", "Base", "Synchronization"]),
 
     // The control plane.

@@ -57,7 +57,7 @@ enum Fixture {
     }
 
     static func load(_ documents: [String], mesh: String = Fixture.mesh) throws -> MeshResources {
-        let ours = ["Sidecar", "EndpointSet", "MeshPolicy"]
+        let ours = ["Sidecar", "EndpointSet", "MeshPolicy", "TrafficPolicy"]
         let text = ([mesh] + documents).filter { !$0.isEmpty }.map { document in
             let kind = document.split(separator: "\n").first { $0.hasPrefix("kind: ") }?.dropFirst(6) ?? ""
             let group = ours.contains(String(kind)) ? "outrigger/v1" : kind == "Namespace" ? "v1" : "appmesh.k8s.aws/v1beta2"

@@ -59,6 +59,10 @@ struct MeshIndexTests {
         spec: {provider: {virtualNode: {virtualNodeRef: {name: b}}}}
         """
 
+    private static func policy(_ target: String) -> String {
+        "kind: TrafficPolicy\nmetadata: {name: p}\nspec: {targetRef: {kind: \(target)}, timeout: 5s}"
+    }
+
     @Test(
         "A change concerns those who look at it",
         arguments: [
@@ -71,6 +75,9 @@ struct MeshIndexTests {
                 "endpoints of the callee",
                 "kind: EndpointSet\nmetadata: {name: e}\nspec: {virtualNodeRef: {name: a}, endpoints: [{address: 10.0.0.1}]}", true
             ),
+            ("the policy of the callee", "\(Self.policy("VirtualNode, name: a"))", true),
+            ("the policy of the service", "\(Self.policy("VirtualService, name: svc"))", true),
+            ("the policy of another", "\(Self.policy("VirtualNode, name: b"))", false),
             (
                 "endpoints of another",
                 "kind: EndpointSet\nmetadata: {name: e}\nspec: {virtualNodeRef: {name: b}, endpoints: [{address: 10.0.0.1}]}", false
@@ -136,7 +143,7 @@ struct ChangingMesh {
         let kind = pick([
             "Mesh", "Namespace", "VirtualNode", "VirtualNode", "VirtualNode", "VirtualService", "VirtualService", "VirtualRouter",
             "VirtualRouter",
-            "BackendGroup", "Sidecar", "EndpointSet", "VirtualGateway", "GatewayRoute", "MeshPolicy",
+            "BackendGroup", "Sidecar", "EndpointSet", "VirtualGateway", "GatewayRoute", "MeshPolicy", "TrafficPolicy",
         ])
         var name = pick(Self.nodes)
         let spec: String
@@ -148,6 +155,19 @@ struct ChangingMesh {
         case "MeshPolicy":
             name = "p"
             spec = "{meshRef: {name: m}, mtls: {mode: \(pick(["STRICT", "PERMISSIVE", "DISABLED"]))}}"
+        case "TrafficPolicy":
+            let target = pick([
+                "{kind: VirtualNode, name: \(pick(Self.nodes))}", "{kind: VirtualService, name: s, namespace: \(pick(Self.namespaces))}",
+                "{kind: VirtualRouter, name: a}", "{kind: GatewayRoute, name: a}",
+            ])
+            let parts = target.contains("Node") || target.contains("Service") ? ["resilience: standard", "limits: {maxRequests: 5}"] : []
+            let part = pick(
+                parts + [
+                    "rateLimit: {requests: 5}", "fault: {abort: {httpStatus: 503, percent: 5}}", "retries: none",
+                    "mirror: [{virtualNode: {name: \(pick(Self.nodes))}}]", "headers: {request: {remove: [x-a]}}",
+                ])
+            let callers = pick(["", "callers: [{name: \(pick(Self.nodes))}], "])
+            spec = "{targetRef: \(target), \(callers)\(part)}"
         case "Namespace":
             let namespace = pick(Self.namespaces)
             return "apiVersion: v1\nkind: Namespace\nmetadata: {name: \(namespace), labels: {mesh: \(pick(["x", "y"]))}}"
@@ -186,7 +206,7 @@ struct ChangingMesh {
         default:
             spec = "{httpRoute: {match: {prefix: /\(name)}, action: {target: {virtualService: \(service())}}}}"
         }
-        let group = ["Sidecar", "EndpointSet", "MeshPolicy"].contains(kind) ? "outrigger/v1" : "appmesh.k8s.aws/v1beta2"
+        let group = ["Sidecar", "EndpointSet", "MeshPolicy", "TrafficPolicy"].contains(kind) ? "outrigger/v1" : "appmesh.k8s.aws/v1beta2"
         let namespace = ["Mesh", "MeshPolicy"].contains(kind) ? "" : ", namespace: \(pick(Self.namespaces))"
         let lines = String(repeating: "#\n", count: Int.random(in: 0...2, using: &random))
         return

@@ -446,7 +446,7 @@ struct OtherKindsTests {
             ])
         #expect(
             Manifests.diagnose("apiVersion: outrigger/v1\nkind: VirtualNode\n") == [
-                "app.yaml:2:7: kind: expected one of Sidecar, EndpointSet, MeshPolicy, found VirtualNode"
+                "app.yaml:2:7: kind: expected one of Sidecar, EndpointSet, MeshPolicy, TrafficPolicy, found VirtualNode"
             ])
         #expect(
             Manifests.diagnose("apiVersion: outrigger/v2\nkind: Sidecar\n") == [

@@ -137,6 +137,7 @@ extension MeshResources {
             case .sidecar: (kind, sidecars.count)
             case .endpointSet: (kind, endpointSets.count)
             case .meshPolicy: (kind, meshPolicies.count)
+            case .trafficPolicy: (kind, trafficPolicies.count)
             }
         }
         return all.filter { $0.count > 0 }

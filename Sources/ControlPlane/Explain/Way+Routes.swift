@@ -175,15 +175,7 @@ extension Way {
         _ route: CompiledRoute, _ action: ForwardAction, _ host: VirtualHost, _ configuration: RouteConfiguration, _ head: Head
     ) -> Bool {
         var lines = ["timeout \(Self.limit(action.timeout)) for the whole request, idle timeout \(Self.limit(action.idleTimeout))"]
-        if let retry = action.retryPolicy, retry.maxRetries > 0 {
-            let codes = retry.retriableStatusCodes.map(String.init).joined(separator: ",")
-            lines.append(
-                "retries: \(retry.maxRetries) at most, on \(retry.retryOn.joined(separator: ", "))\(codes.isEmpty ? "" : " (\(codes))")"
-                    + (retry.perTryTimeout.map { ", \(duration($0)) a try" } ?? ""))
-            lines += warnings(of: "retries")
-        } else {
-            lines.append("retries: none")
-        }
+        lines += retryWords(action) + trafficWords(route.configuration)
         let path = head.string(head.target)
         let authority = head.string(head.authority)
         do {

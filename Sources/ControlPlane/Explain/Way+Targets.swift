@@ -46,14 +46,16 @@ extension Way {
     private func policies(_ cluster: Cluster) -> [String] {
         let timeout = duration(cluster.connectTimeout)
         var lines = ["\(cluster.upstreamProtocol.words), \(cluster.loadBalancing.words), connect timeout \(timeout)"]
+        lines += balancingWords(cluster)
         lines.append(tls(cluster.tls))
         if let outlier = cluster.outlierDetection {
             lines.append(
                 "outlier detection: \(outlier.consecutive5xx) errors in a row eject an endpoint for \(duration(outlier.baseEjectionTime)), "
                     + "at most \(outlier.maxEjectionPercent)% of them")
-        } else {
+        } else if cluster.resilience?.endpoint == nil {
             lines.append("outlier detection: none")
         }
+        lines += resilienceWords(cluster)
         let limits = [
             cluster.circuitBreakers.maxConnections.map { "\($0) connections" },
             cluster.circuitBreakers.maxPendingRequests.map { "\($0) waiting requests" },

@@ -36,6 +36,11 @@ struct Compilation {
         notes.insert(Note(kind: .silentDefault, path: path, value: value, text: source))
     }
 
+    /// What was assumed of a value that is not there after all.
+    mutating func retract(_ path: String) {
+        notes = notes.filter { $0.kind != .silentDefault || !$0.path.hasPrefix(path) }
+    }
+
     mutating func warn(_ resource: ResourceKey, _ message: String) {
         warn(resource, FieldPath(), message)
     }

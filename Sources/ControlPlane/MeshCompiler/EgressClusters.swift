@@ -10,33 +10,43 @@ extension Compilation {
         var client: ClientPolicy?
         /// The service, where the policy is the backend's own: two backends may treat one node differently.
         var owner: String?
+        /// As a part of which it is called; nil for copies.
+        var service: VirtualService?
     }
 
     /// Makes the cluster if this is its first use.
     mutating func egressCluster(_ node: VirtualNode, _ mapping: PortMapping, _ policy: CallPolicy) -> String {
         var name = Names.cluster(.egress, mesh: mesh.meshName, node: node.meshName, mapping)
-        if let owner = policy.owner { name += "_\(owner)" }
+        if let owner = policy.owner {
+            name += "_\(owner)"
+        } else if let service = policy.service, !ownClusterPolicies(service).isEmpty {
+            name += "_\(service.meshName)"
+        }
         guard clusters[name] == nil else { return name }
 
         let listener = listener(of: node, port: mapping.port)
         let path = "clusters[\(name)]"
         assume("\(path).connect_timeout", "1s", Defaults.appMesh)
         assume("\(path).healthy_panic_threshold", "50%", Defaults.appMesh)
-        if sidecar?.loadBalancing == nil { assume("\(path).lb_policy", "ROUND_ROBIN", Defaults.appMesh) }
+        let policies = clusterPolicies(node, policy.service)
+        if sidecar?.loadBalancing == nil, !policies.contains(where: { $0.parts.contains(.loadBalancing) }) {
+            assume("\(path).lb_policy", "ROUND_ROBIN", Defaults.appMesh)
+        }
         let tls = upstreamTLS(node, listener, mapping, policy.client, name)
         let (discovery, assignment) = discovery(node, mapping, name, sparesPlaintext: tls?.sparesPlaintextEndpoints == true)
         let upstreamProtocol = mapping.protocol.upstream(withTLS: tls != nil)
         if upstreamProtocol == .auto { assume("\(path).protocol", "auto", "\(Defaults.outrigger): HTTP/2 where ALPN agrees on it") }
         // Addresses of an EndpointSet may be of anything; a bare gRPC server takes PINGs for an attack.
         let isOfProxies = tls?.sparesPlaintextEndpoints == false || assignment?.localities.isEmpty == true
-        add(
+        var cluster =
             Cluster(
                 name: name, discovery: discovery, connectTimeout: Defaults.connectTimeoutToNode,
                 loadBalancing: sidecar?.loadBalancing.map(LoadBalancing.init) ?? .roundRobin, upstreamProtocol: upstreamProtocol,
                 outlierDetection: outlierDetection(listener?.outlierDetection, path),
                 healthChecks: healthChecks(node, listener?.healthCheck, mapping),
-                panicThresholdPercent: 50, tls: tls, http2: http2(upstreamProtocol, withTLS: tls?.isEnforced == true && isOfProxies, path)),
-            assignment)
+                panicThresholdPercent: 50, tls: tls, http2: http2(upstreamProtocol, withTLS: tls?.isEnforced == true && isOfProxies, path))
+        apply(policies, to: &cluster)
+        add(cluster, assignment)
         return name
     }
 

@@ -102,7 +102,7 @@ extension Compilation {
         guard let port = targetPort(route, service) else { return [nowhere] }
 
         var composed: [PlannedRoute] = []
-        for planned in httpRoutes(of: service, port, CallPolicy(client: gateway.backendDefaults)) {
+        for planned in httpRoutes(of: service, port, CallPolicy(client: gateway.backendDefaults, service: service)) {
             let paths: [PathComposition]
             do {
                 paths = try PathComposition.compose(route.path, planned.route.match.path)
@@ -114,7 +114,11 @@ extension Compilation {
                 )
                 continue
             }
-            for path in paths { composed.append(join(route, own, planned, path, service)) }
+            for path in paths {
+                var joined = join(route, own, planned, path, service)
+                apply(routePolicies(route), to: &joined, port: port)
+                composed.append(joined)
+            }
             limit(planned.route.action, by: listener.connectionPool)
         }
         // In two passes a request that the first has taken never comes back: no later GatewayRoute may see it.

@@ -43,7 +43,7 @@ extension Compilation {
                     statPrefix: "ingress", target: .cluster(cluster), idleTimeout: limit(idle, default: Defaults.idleTimeout),
                     accessLogs: logs))
         } else {
-            let routes = inboundRoutes(listener, mapping, cluster)
+            let routes = inboundRoutes(node, listener, mapping, cluster)
             configuration = routes
             filter = .http(
                 HTTPConnectionManager(
@@ -61,14 +61,15 @@ extension Compilation {
     }
 
     private mutating func inboundRoutes(
-        _ listener: VirtualNode.Listener, _ mapping: PortMapping, _ cluster: String
+        _ node: VirtualNode, _ listener: VirtualNode.Listener, _ mapping: PortMapping, _ cluster: String
     ) -> RouteConfiguration {
         let name = Names.routes(.ingress, port: mapping.port)
         let path = "route_configurations[\(name)].virtual_hosts[ingress].routes[ingress].route"
         let timeout = listener.timeout?.policy
         let action = ForwardAction(
             target: .cluster(cluster), timeout: requestTimeout(timeout, path), idleTimeout: idleTimeout(timeout, path))
-        let route = Route(name: "ingress", match: RouteMatch(path: .prefix("/")), action: .forward(action))
+        let route = Route(
+            name: "ingress", match: RouteMatch(path: .prefix("/")), action: .forward(action), rateLimit: inboundRateLimit(of: node))
         return RouteConfiguration(name: name, virtualHosts: [VirtualHost(name: "ingress", domains: ["*"], routes: [route])])
     }
 

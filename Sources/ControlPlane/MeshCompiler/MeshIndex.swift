@@ -34,9 +34,12 @@ public final class MeshIndex: Sendable {
 
         /// By mesh.
         var policies: [String: MeshPolicy] = [:]
+        /// By what they are attached to.
+        var trafficPolicies: [ResourceKey: [TrafficPolicy]] = [:]
 
         fileprivate init(_ resources: MeshResources) {
             for policy in resources.meshPolicies where policies[policy.mesh] == nil { policies[policy.mesh] = policy }
+            for policy in resources.trafficPolicies { trafficPolicies[policy.targetKey, default: []].append(policy) }
             for sidecar in resources.sidecars where sidecars[sidecar.subjectKey] == nil { sidecars[sidecar.subjectKey] = sidecar }
             for set in resources.endpointSets { endpointSets[set.node, default: []].append(set) }
             for router in resources.virtualRouters {
@@ -76,6 +79,8 @@ public enum Reading: Hashable, Sendable {
     case gatewayRoutes(of: ResourceKey)
     /// By the name of the Mesh.
     case policy(mesh: String)
+    /// What is attached to this resource.
+    case trafficPolicies(of: ResourceKey)
 }
 
 /// How one mesh differs from another, in the terms of readings.
@@ -107,6 +112,7 @@ public struct MeshChanges: Sendable {
         compare(\.sidecars, old, new) { $0.readings.insert(.sidecar(of: $1.subjectKey)) }
         compare(\.endpointSets, old, new) { $0.readings.insert(.endpointSets(of: $1.node)) }
         compare(\.meshPolicies, old, new) { $0.readings.insert(.policy(mesh: $1.mesh)) }
+        compare(\.trafficPolicies, old, new) { $0.readings.insert(.trafficPolicies(of: $1.targetKey)) }
         compare(\.virtualRouters, old, new) { changes, router in
             for node in router.nodes { changes.readings.insert(.routers(to: node)) }
         }

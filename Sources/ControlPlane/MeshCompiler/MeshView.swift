@@ -57,6 +57,12 @@ struct MeshView {
         policy(of: mesh)?.mode(of: node.key) ?? .permissive
     }
 
+    /// What is attached to a resource, in the order of keys, whoever the callers are.
+    func trafficPolicies(of target: ResourceKey) -> [TrafficPolicy] {
+        log.readings.insert(.trafficPolicies(of: target))
+        return tables.trafficPolicies[target] ?? []
+    }
+
     func sidecar(of subject: ResourceKey) -> Sidecar? {
         log.readings.insert(.sidecar(of: subject))
         return tables.sidecars[subject]

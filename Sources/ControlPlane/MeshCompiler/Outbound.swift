@@ -65,12 +65,13 @@ extension Compilation {
                 continue
             }
             let policy = CallPolicy(
-                client: backend.clientPolicy ?? node.backendDefaults, owner: backend.clientPolicy == nil ? nil : service.meshName)
+                client: backend.clientPolicy ?? node.backendDefaults, owner: backend.clientPolicy == nil ? nil : service.meshName,
+                service: service)
             if found[key] == nil { found[key] = Backend(service: service, policy: policy) }
         }
         for (index, group) in node.backendGroups.enumerated() {
             for service in members(of: group, node, (FieldPath.spec / "backendGroups")[index]) where found[service.key] == nil {
-                found[service.key] = Backend(service: service, policy: CallPolicy(client: node.backendDefaults))
+                found[service.key] = Backend(service: service, policy: CallPolicy(client: node.backendDefaults, service: service))
             }
         }
         for backend in found.values { checkProvider(backend.service) }
@@ -155,7 +156,7 @@ extension Compilation {
     /// Writes down what the route assumes, now that it has a place.
     mutating func settle(_ planned: PlannedRoute, _ virtualHost: String) -> Route {
         for assumption in planned.assumed {
-            assume("\(virtualHost).routes[\(planned.route.name)].route.\(assumption.field)", assumption.value, Defaults.appMesh)
+            assume("\(virtualHost).routes[\(planned.route.name)].route.\(assumption.field)", assumption.value, assumption.source)
         }
         return planned.route
     }

@@ -9,10 +9,15 @@ struct PlannedRoute {
         /// Below the route's `route`.
         var field: String
         var value: String
+        /// Who chose it.
+        var source = Defaults.appMesh
     }
 
     var route: Route
     var assumed: [Assumption] = []
+    /// The route itself says nothing of it.
+    var isTimeoutAssumed = false
+    var isRetryAssumed = false
 }
 
 /// What a VirtualService's provider says about requests: a router's routes in App Mesh's order, or one route to a node.
@@ -66,12 +71,19 @@ extension Compilation {
         case .virtualNode(let reference):
             guard let node = find(reference, service.meta, resources.virtualNodes) else { return [] }
             let cluster = egressCluster(node, mapping, policy)
-            return [planned(node.meta.name, RouteMatch(path: .prefix("/")), .cluster(cluster), nil, nil)]
+            var planned = planned(node.meta.name, RouteMatch(path: .prefix("/")), .cluster(cluster), nil, nil)
+            apply(routePolicies(service, nil, nil, [(node, 1)]), to: &planned, port: mapping)
+            return [planned]
         case .virtualRouter(let reference):
             guard let router = find(reference, service.meta, resources.virtualRouters) else { return [] }
             return RouteOrder.sorted(router.routes).compactMap { index, route in
                 guard route.rule.port == nil || route.rule.port == mapping.port else { return nil }
-                return httpRoute(router, route, (FieldPath.spec / "routes")[index], mapping, policy)
+                guard var planned = httpRoute(router, route, (FieldPath.spec / "routes")[index], mapping, policy) else { return nil }
+                let targets = route.rule.targets.compactMap { target in
+                    find(target.virtualNode, router.meta, resources.virtualNodes).map { (node: $0, weight: target.weight) }
+                }
+                apply(routePolicies(service, router, route.name, targets), to: &planned, port: mapping)
+                return planned
             }
         }
     }
@@ -115,7 +127,9 @@ extension Compilation {
             target: target, timeout: limit(timeout?.perRequest, default: Defaults.requestTimeout),
             idleTimeout: limit(timeout?.idle, default: Defaults.idleTimeout),
             retryPolicy: retry.map { RetryPolicy($0) } ?? Defaults.retryPolicy)
-        return PlannedRoute(route: Route(name: name, match: match, action: .forward(action)), assumed: assumed)
+        return PlannedRoute(
+            route: Route(name: name, match: match, action: .forward(action)), assumed: assumed,
+            isTimeoutAssumed: timeout?.perRequest == nil, isRetryAssumed: retry == nil)
     }
 
     /// App Mesh limits a request twice, and users who raised one of the limits wondered about the other.

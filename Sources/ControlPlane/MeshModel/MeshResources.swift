@@ -18,6 +18,7 @@ extension BackendGroup: MeshResource { public static var kind: ResourceKind { .b
 extension Sidecar: MeshResource { public static var kind: ResourceKind { .sidecar } }
 extension EndpointSet: MeshResource { public static var kind: ResourceKind { .endpointSet } }
 extension MeshPolicy: MeshResource { public static var kind: ResourceKind { .meshPolicy } }
+extension TrafficPolicy: MeshResource { public static var kind: ResourceKind { .trafficPolicy } }
 
 /// A resource of any kind.
 public enum Resource: Hashable, Sendable {
@@ -31,6 +32,7 @@ public enum Resource: Hashable, Sendable {
     case sidecar(Sidecar)
     case endpointSet(EndpointSet)
     case meshPolicy(MeshPolicy)
+    case trafficPolicy(TrafficPolicy)
 
     public var key: ResourceKey {
         switch self {
@@ -44,6 +46,7 @@ public enum Resource: Hashable, Sendable {
         case .sidecar(let resource): resource.key
         case .endpointSet(let resource): resource.key
         case .meshPolicy(let resource): resource.key
+        case .trafficPolicy(let resource): resource.key
         }
     }
 }
@@ -95,6 +98,7 @@ public struct MeshResources: Sendable {
     public var sidecars = ResourceTable<Sidecar>()
     public var endpointSets = ResourceTable<EndpointSet>()
     public var meshPolicies = ResourceTable<MeshPolicy>()
+    public var trafficPolicies = ResourceTable<TrafficPolicy>()
     /// By name; a namespace that no file declares has no labels.
     public var namespaces: [String: Namespace] = [:]
     public var places = SourceMap()
@@ -113,6 +117,7 @@ public struct MeshResources: Sendable {
         case .sidecar(let resource): sidecars.insert(resource)
         case .endpointSet(let resource): endpointSets.insert(resource)
         case .meshPolicy(let resource): meshPolicies.insert(resource)
+        case .trafficPolicy(let resource): trafficPolicies.insert(resource)
         }
     }
 
@@ -130,6 +135,7 @@ public struct MeshResources: Sendable {
         case .sidecar: sidecars.remove(key)
         case .endpointSet: endpointSets.remove(key)
         case .meshPolicy: meshPolicies.remove(key)
+        case .trafficPolicy: trafficPolicies.remove(key)
         }
     }
 
@@ -145,6 +151,7 @@ public struct MeshResources: Sendable {
         case .sidecar: sidecars[key].map { .sidecar($0) }
         case .endpointSet: endpointSets[key].map { .endpointSet($0) }
         case .meshPolicy: meshPolicies[key].map { .meshPolicy($0) }
+        case .trafficPolicy: trafficPolicies[key].map { .trafficPolicy($0) }
         }
     }
 
@@ -181,6 +188,7 @@ extension MeshResources {
         result += sidecars.map { .sidecar($0) }
         result += endpointSets.map { .endpointSet($0) }
         result += meshPolicies.map { .meshPolicy($0) }
+        result += trafficPolicies.map { .trafficPolicy($0) }
         return result
     }
 }

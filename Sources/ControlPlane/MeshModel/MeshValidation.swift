@@ -24,6 +24,7 @@ public enum MeshValidation {
         checker.checkSidecars()
         checker.checkEndpointSets()
         checker.checkMeshPolicies()
+        checker.checkTrafficPolicies()
         return checker.diagnostics
     }
 }
@@ -78,6 +79,7 @@ struct MeshChecker {
         case .sidecar: resources.sidecars[key] != nil
         case .endpointSet: resources.endpointSets[key] != nil
         case .meshPolicy: resources.meshPolicies[key] != nil
+        case .trafficPolicy: resources.trafficPolicies[key] != nil
         }
     }
 

@@ -10,12 +10,13 @@ public enum ResourceKind: String, Hashable, Sendable, CaseIterable {
     case sidecar = "Sidecar"
     case endpointSet = "EndpointSet"
     case meshPolicy = "MeshPolicy"
+    case trafficPolicy = "TrafficPolicy"
 
     /// `appmesh.k8s.aws/v1beta2` for App Mesh's kinds, `outrigger/v1` for ours.
     public var apiVersion: String {
         switch self {
         case .mesh, .virtualNode, .virtualService, .virtualRouter, .virtualGateway, .gatewayRoute, .backendGroup: "appmesh.k8s.aws/v1beta2"
-        case .sidecar, .endpointSet, .meshPolicy: "outrigger/v1"
+        case .sidecar, .endpointSet, .meshPolicy, .trafficPolicy: "outrigger/v1"
         }
     }
 

@@ -151,6 +151,7 @@ struct ResourceReader {
         case .sidecar: Sidecar(meta, spec).map { .sidecar($0) }
         case .endpointSet: EndpointSet(meta, spec).map { .endpointSet($0) }
         case .meshPolicy: MeshPolicy(meta, spec).map { .meshPolicy($0) }
+        case .trafficPolicy: TrafficPolicy(meta, spec).map { .trafficPolicy($0) }
         }
     }
 

@@ -143,6 +143,11 @@ extension Route {
             entries.append(
                 ("direct_response", .entries(["status": .number(reply.status), "body": reply.body.isEmpty ? nil : .text(reply.body)])))
         }
+        for (key, changes) in [("request_headers", requestHeaders), ("response_headers", responseHeaders)] where !changes.isEmpty {
+            entries.append((key, changes.document))
+        }
+        if let rateLimit { entries.append(("rate_limit", rateLimit.document)) }
+        if let fault { entries.append(("fault", fault.document(headers: fault.headers.map(\.document)))) }
         return .map(entries)
     }
 }
@@ -199,19 +204,10 @@ extension ForwardAction {
         entries.append(("timeout", .text(timeout.map(duration) ?? "none")))
         entries.append(("idle_timeout", .text(idleTimeout.map(duration) ?? "none")))
         if let retryPolicy { entries.append(("retry_policy", retryPolicy.document)) }
+        if let hedging { entries.append(("hedge", hedging.document)) }
+        if !hashKeys.isEmpty { entries.append(("hash_policy", .list(hashKeys.map(\.document)))) }
+        if !mirrors.isEmpty { entries.append(("request_mirror_policies", .list(mirrors.map(\.document)))) }
         return .map(entries)
-    }
-}
-
-extension RetryPolicy {
-    fileprivate var document: Document {
-        .entries([
-            "retry_on": .text(retryOn.joined(separator: ",")),
-            "retriable_status_codes": retriableStatusCodes.isEmpty
-                ? nil : .text(retriableStatusCodes.map(String.init).joined(separator: ",")),
-            "num_retries": .number(maxRetries), "per_try_timeout": perTryTimeout.map { .text(duration($0)) },
-            "host_selection_retry_max_attempts": .number(hostSelectionMaxAttempts),
-        ])
     }
 }
 
@@ -247,12 +243,13 @@ extension Cluster {
         return .entries([
             "name": .text(name), "type": .text(type), "dns_lookup_family": family.map { .text($0.xDSName) },
             "connect_timeout": .text(duration(connectTimeout)), "lb_policy": .text(loadBalancing.xDSName),
+            "balancing": balancing.document(loadBalancing),
             "protocol": .text(upstreamProtocol.rawValue),
             "http2_protocol_options": upstreamProtocol == .http2 || upstreamProtocol == .auto ? http2.document : nil,
             "max_connection_duration": maxConnectionAge.map { .text(duration($0)) }, "outlier_detection": outlierDetection?.document,
             "circuit_breakers": circuitBreakers == CircuitBreakers() ? nil : circuitBreakers.document,
             "health_checks": .nonEmpty(healthChecks.map(\.document)),
-            "healthy_panic_threshold": .text("\(Int(panicThresholdPercent))%"), "tls": tls?.document,
+            "resilience": resilience?.document, "healthy_panic_threshold": .text("\(Int(panicThresholdPercent))%"), "tls": tls?.document,
             "endpoints": assignment.map { .list($0.endpoints) },
         ])
     }

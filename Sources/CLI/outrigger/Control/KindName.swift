@@ -27,6 +27,7 @@ struct KindName: Equatable {
                 case .sidecar: ["sc"]
                 case .endpointSet: ["es"]
                 case .meshPolicy: ["mp", "meshpolicies"]
+                case .trafficPolicy: ["tp", "trafficpolicies"]
                 }
             return KindName(name: kind.rawValue, isNamespaced: kind.isNamespaced, aliases: aliases)
         } + [KindName(name: "Namespace", isNamespaced: false, aliases: ["ns"])]

@@ -48,6 +48,8 @@ enum References {
         case .meshPolicy(let policy):
             Set(policy.exceptions.map { $0.virtualNode.key(.virtualNode, from: policy.meta) })
                 .union([ResourceKey(kind: .mesh, namespace: nil, name: policy.mesh)])
+        case .trafficPolicy(let policy):
+            Set(policy.callerKeys + policy.mirrors.map { $0.virtualNode.key(.virtualNode, from: policy.meta) }).union([policy.targetKey])
         }
     }
 

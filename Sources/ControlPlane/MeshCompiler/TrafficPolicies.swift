@@ -1,0 +1,181 @@
+import Base
+import ConfigText
+import MeshModel
+import ProxyConfig
+
+/// What TrafficPolicies (outrigger/v1) say, laid over what App Mesh's resources do. The least particular goes first, and each that
+/// follows takes the place of what it says itself.
+extension Compilation {
+    /// What is attached to a resource, or to one of its routes, and concerns this proxy; one that names its callers last.
+    private func policies(of target: ResourceKey, route: String? = nil) -> [TrafficPolicy] {
+        let found = resources.trafficPolicies(of: target).filter { $0.target.route == route && $0.concerns(subject) }
+        return found.filter(\.callers.isEmpty) + found.filter { !$0.callers.isEmpty }
+    }
+
+    // MARK: Clusters
+
+    /// What is to be done to the clusters of a node, called as a part of a service.
+    func clusterPolicies(_ node: VirtualNode, _ service: VirtualService?) -> [TrafficPolicy] {
+        policies(of: node.key) + (service.map(ownClusterPolicies) ?? [])
+    }
+
+    /// Those of a service that need a cluster of its own, since other services may lead to the same node.
+    func ownClusterPolicies(_ service: VirtualService) -> [TrafficPolicy] {
+        policies(of: service.key).filter { $0.parts.contains(where: \.isOfCluster) || $0.retryBudget != nil }
+    }
+
+    mutating func apply(_ policies: [TrafficPolicy], to cluster: inout Cluster) {
+        let path = "clusters[\(cluster.name)]"
+        for policy in policies {
+            let source = source(policy)
+            if let balancing = policy.balancing {
+                cluster.loadBalancing = balancing.policy
+                cluster.balancing = balancing.options
+            } else if policy.isStandard {
+                cluster.loadBalancing = .peakEWMA
+                cluster.balancing = BalancingOptions()
+                assume("\(path).lb_policy", "PEAK_EWMA", source)
+            }
+            let standard = policy.isStandard ? ResiliencePolicy.standard : nil
+            var resilience = cluster.resilience ?? ResiliencePolicy(queue: QueueLimits(capacity: 0))
+            if let breaker = policy.endpointBreaker.map(\.value) ?? standard.map(\.endpoint) {
+                resilience.endpoint = breaker
+                if cluster.outlierDetection != nil, breaker != nil {
+                    cluster.outlierDetection = nil
+                    retract("\(path).outlier_detection")
+                    assume("\(path).outlier_detection", "none", "\(source): endpointBreaker takes its place")
+                }
+            }
+            if let breaker = policy.serviceBreaker { resilience.service = breaker.value }
+            if let limiter = policy.limits?.adaptive.map(\.value) ?? standard.map(\.limiter) { resilience.limiter = limiter }
+            if let queue = policy.limits?.queue {
+                resilience.queue = queue.value ?? QueueLimits(capacity: 0)
+            } else if resilience.queue.capacity == 0, resilience.limiter != nil || policy.limits?.maxRequests != nil {
+                resilience.queue = QueueLimits()
+            }
+            if let budget = policy.retryBudget { resilience.retryBudget = budget }
+            if let limits = policy.limits {
+                cluster.circuitBreakers.maxConnections = limits.maxConnections ?? cluster.circuitBreakers.maxConnections
+                cluster.circuitBreakers.maxPendingRequests = limits.maxPendingRequests ?? cluster.circuitBreakers.maxPendingRequests
+                cluster.circuitBreakers.maxRequests = limits.maxRequests ?? cluster.circuitBreakers.maxRequests
+            }
+            if resilience != cluster.resilience ?? ResiliencePolicy(queue: QueueLimits(capacity: 0)) {
+                cluster.resilience = resilience
+                assume("\(path).resilience", policy.isStandard ? "standard" : "given", source)
+            }
+        }
+    }
+
+    private func source(_ policy: TrafficPolicy) -> String {
+        policy.isStandard ? "\(policy.key): standard" : "\(policy.key)"
+    }
+
+    // MARK: Routes
+
+    /// What holds for a route of a service: of its nodes (the one with the greatest weight last), the router, the service, the route.
+    ///
+    /// - Parameter targets: where requests go, with weights.
+    func routePolicies(
+        _ service: VirtualService, _ router: VirtualRouter?, _ route: String?, _ targets: [(node: VirtualNode, weight: Int)]
+    ) -> [TrafficPolicy] {
+        var found: [TrafficPolicy] = []
+        let nodes = targets.filter { $0.weight > 0 }.sorted { ($0.weight, $1.node.key) < ($1.weight, $0.node.key) }
+        for target in nodes { found += policies(of: target.node.key) }
+        if let router { found += policies(of: router.key) }
+        found += policies(of: service.key)
+        if let route {
+            if let router { found += policies(of: router.key, route: route) }
+            found += policies(of: service.key, route: route)
+        }
+        return found
+    }
+
+    func routePolicies(_ route: GatewayRoute) -> [TrafficPolicy] { policies(of: route.key) }
+
+    /// - Parameter port: that is called: a mirror's, if it does not say another.
+    mutating func apply(_ policies: [TrafficPolicy], to planned: inout PlannedRoute, port: PortMapping) {
+        for policy in policies {
+            apply(policy, to: &planned.route)
+            guard case .forward(var action) = planned.route.action else { continue }
+            switch policy.retries {
+            case .on(let retries):
+                action.retryPolicy = retries.policy
+                action.hedging = retries.hedging
+                planned.isRetryAssumed = false
+                planned.note("retry_policy", "\(retries.policy.maxRetries) retries", source(policy))
+            case .off:
+                (action.retryPolicy, action.hedging) = (nil, nil)
+                planned.isRetryAssumed = false
+                planned.note("retry_policy", "none", source(policy))
+            case nil:
+                // What the route itself says stays; what App Mesh did without a word does not.
+                guard policy.isStandard, planned.isRetryAssumed else { break }
+                action.retryPolicy = .standard
+                planned.note("retry_policy", "2 retries", source(policy))
+            }
+            if let timeout = policy.timeout, planned.isTimeoutAssumed {
+                action.timeout = timeout.value
+                planned.note("timeout", timeout.value.map(duration) ?? "none", source(policy))
+            }
+            if let keys = policy.balancing?.hashKeys { action.hashKeys = keys }
+            if !policy.mirrors.isEmpty { action.mirrors = mirrors(of: policy, port) }
+            planned.route.action = .forward(action)
+        }
+    }
+
+    private func apply(_ policy: TrafficPolicy, to route: inout Route) {
+        if !policy.requestHeaders.isEmpty { route.requestHeaders = policy.requestHeaders }
+        if !policy.responseHeaders.isEmpty { route.responseHeaders = policy.responseHeaders }
+        if let limit = policy.rateLimit, limit.side == .caller { route.rateLimit = limit.limit }
+        if let fault = policy.fault {
+            var injection = fault.injection
+            injection.headers = fault.headers.map(HeaderMatcher.init)
+            route.fault = injection
+        }
+    }
+
+    /// Whoever may call the target may send copies to its mirrors: these need not be backends.
+    private mutating func mirrors(of policy: TrafficPolicy, _ called: PortMapping) -> [RequestMirror] {
+        policy.mirrors.enumerated().compactMap { index, mirror in
+            let path = (FieldPath.spec / "mirror")[index]
+            let key = mirror.virtualNode.key(.virtualNode, from: policy.meta)
+            guard let node = resources.virtualNodes[key] else {
+                warn(policy.key, path / "virtualNode", "\(key.qualified) is unknown: no copies are sent")
+                return nil
+            }
+            let ports = ports(of: node)
+            let port = ports.first { $0.port == mirror.port } ?? (ports.count == 1 ? ports[0] : ports.first { $0.port == called.port })
+            guard let port, mirror.port == nil || port.port == mirror.port, port.protocol != .tcp else {
+                let known = ports.map { "\($0.port)" }.joined(separator: ", ")
+                warn(policy.key, path, "which port of \(key.qualified) is meant is not known (\(known)): no copies are sent")
+                return nil
+            }
+            return RequestMirror(cluster: egressCluster(node, port, CallPolicy(client: subjectDefaults)), share: mirror.share)
+        }
+    }
+
+    /// How this proxy calls what is no backend of its own.
+    private var subjectDefaults: ClientPolicy? {
+        resources.virtualNodes[subject]?.backendDefaults ?? resources.virtualGateways[subject]?.backendDefaults
+    }
+
+    // MARK: The called side
+
+    /// The limit of a node's own listeners.
+    func inboundRateLimit(of node: VirtualNode) -> LocalRateLimit? {
+        resources.trafficPolicies(of: node.key).last { $0.rateLimit?.side == .callee }?.rateLimit?.limit
+    }
+}
+
+extension TrafficPolicy {
+    fileprivate var retryBudget: RetryBudgetLimits? {
+        retries?.value?.budget
+    }
+}
+
+extension PlannedRoute {
+    fileprivate mutating func note(_ field: String, _ value: String, _ source: String) {
+        assumed.removeAll { $0.field == field }
+        assumed.append(.init(field: field, value: value, source: source))
+    }
+}
