@@ -161,19 +161,47 @@ struct RetryBudgetTests {
         #expect(budget.begin(requests: requests, now: now) == true)
     }
 
-    @Test("when every answer is an error and comes at once, retries are a fifth of the requests, no more")
-    func storm() {
+    @Test(
+        "when every answer is an error and comes at once, a fifth of the requests of any ten seconds are made again, or three",
+        arguments: [0.5, 1.6, 3, 10, 77, 200], [0.0, 3, 50])
+    func storm(perSecond: Double, calmSeconds: Double) {
         var budget = RetryBudget(now: Instant(nanoseconds: 0))
-        var retries = 0
-        for request in 0..<20_000 {
-            let now = Instant(nanoseconds: Int64(request) * 1_000_000)
+        var (requests, retries): ([Double], [Double]) = ([], [])
+        for request in 0..<Int(perSecond * (calmSeconds + 31)) {
+            let time = Double(request) / perSecond
+            requests.append(time)
             budget.requestStarted(requests: 1)
-            for _ in 0..<2 where budget.begin(requests: 1, now: now) {
-                retries += 1
+            for _ in 0..<2 where time > calmSeconds && budget.begin(requests: 1, now: Instant(nanoseconds: Int64(time * 1e9))) {
+                retries.append(time)
                 budget.retryEnded()
             }
         }
-        #expect((4000...4000 + 10 + 6).contains(retries), "\(retries)")
+        var (firstRequest, pastRequest, firstRetry) = (0, 0, 0)
+        for (number, end) in retries.enumerated() {
+            while pastRequest < requests.count, requests[pastRequest] <= end { pastRequest += 1 }
+            while requests[firstRequest] <= end - 10 { firstRequest += 1 }
+            while retries[firstRetry] <= end - 10 { firstRetry += 1 }
+            let (made, again) = (pastRequest - firstRequest, number + 1 - firstRetry)
+            #expect(again <= max(3, made / 5), "\(again) of \(made) until second \(end)")
+        }
+        // Whole seconds are counted, on the safe side: a tenth less, and what does not make a whole one.
+        let (late, asked) = (retries.count { $0 >= calmSeconds + 11 }, 20 * perSecond)
+        #expect(Double(late) >= 0.8 * asked / 5 - 2, "\(late) of \(asked)")
+    }
+
+    @Test("requests of long ago allow nothing: a rush and a quiet hour later only the minimum")
+    func forgotten() {
+        var budget = RetryBudget(now: Instant(nanoseconds: 0))
+        for _ in 0..<100_000 { budget.requestStarted(requests: 1) }
+        #expect(budget.begin(requests: 1, now: Instant(nanoseconds: 0)) == true)
+        budget.retryEnded()
+        let later = Instant(nanoseconds: 3_600_000_000_000)
+        var begun = 0
+        while budget.begin(requests: 1, now: later) {
+            begun += 1
+            budget.retryEnded()
+        }
+        #expect(begun == 3)
     }
 
     @Test("a service that is called every four seconds may repeat every call")

@@ -3,9 +3,10 @@ public import Base
 /// How many attempts may be made again, whatever the policies of single routes say, so that retries never become a storm. One for each
 /// worker and cluster; always on.
 ///
-/// Two bounds, both must hold. At any moment at most `percent` of the requests under way are retries, or `minimum` (Envoy's retry
-/// budget). And over time each request earns `percent` of a retry, beside `minimum` in ten seconds: where failures come back at once
-/// the first bound alone lets every request be repeated, since few are under way.
+/// Three bounds, all must hold. At any moment at most `percent` of the requests under way are retries, or `minimum` (Envoy's retry
+/// budget). Where failures come back at once few are under way, and that alone lets every request be repeated; so of the requests of any
+/// ten seconds, too, at most `percent` are made again, or `minimum`. And these come evenly: each request earns `percent` of a retry, and
+/// only so much is saved up as an endpoint that fails may cost at once.
 public struct RetryBudget: Sendable {
     public let percent: UInt32
     public let minimum: UInt32
@@ -14,6 +15,7 @@ public struct RetryBudget: Sendable {
     /// Thousandths of a retry.
     private var balance: Int64
     private var earnedUntil: Instant
+    private var window: Window
     /// What is saved up for a burst, at least; 40 percent of what is under way if that is more, for an endpoint that dies takes its part
     /// of it along.
     private static let smallestReserve: Int64 = 10_000
@@ -24,12 +26,14 @@ public struct RetryBudget: Sendable {
         self.minimum = minimum
         balance = Int64(minimum) * 1000
         earnedUntil = now
+        window = Window(now: now)
     }
 
     /// A new request begins (not a retry).
     ///
     /// - Parameter requests: under way now, this one too.
     public mutating func requestStarted(requests: Int) {
+        window.unplaced += 1
         balance = min(balance + Int64(percent) * 10, max(Self.smallestReserve, Int64(requests) * Int64(percent) * 20))
     }
 
@@ -40,10 +44,14 @@ public struct RetryBudget: Sendable {
     ///   - isFree: the attempt before cost no server anything (nobody was reached, or it was not processed), so to repeat it adds no
     ///     work. Only the first bound holds then: when a zone goes, every caller has to find that out.
     public mutating func begin(requests: Int, isFree: Bool = false, now: Instant) -> Bool {
-        earn(now: now)
-        let allowed = max(Int(minimum), requests * Int(percent) / 100)
-        guard Int(active) < allowed, isFree || balance >= 1000 else { return false }
-        if !isFree { balance -= 1000 }
+        guard Int(active) < max(Int(minimum), requests * Int(percent) / 100) else { return false }
+        if !isFree {
+            earn(now: now)
+            window.advance(now: now)
+            guard balance >= 1000, window.retries < max(Int(minimum), window.requests * Int(percent) / 100) else { return false }
+            balance -= 1000
+            window.addRetry()
+        }
         active += 1
         return true
     }
@@ -62,5 +70,50 @@ public struct RetryBudget: Sendable {
         // What time alone gives does not pile up.
         if balance < Int64(minimum) * 1000 { balance = min(balance + thousandths, Int64(minimum) * 1000) }
         earnedUntil = now
+    }
+}
+
+extension RetryBudget {
+    /// Requests and retries of the last seconds, one by one. Requests come without a time, which would cost each of them a reading of the
+    /// clock's second: when somebody asks, those since the last question are spread evenly over the time between. In a storm somebody
+    /// asks all the time.
+    private struct Window {
+        private static let length = 11
+        private var requestsBySecond = InlineArray<11, Int>(repeating: 0)
+        private var retriesBySecond = InlineArray<11, Int>(repeating: 0)
+        private var second: Int64
+        /// Requests since the last question.
+        var unplaced = 0
+
+        init(now: Instant) { second = now.nanoseconds / 1_000_000_000 }
+
+        private static func index(of second: Int64) -> Int { Int(second % Int64(length)) }
+
+        /// Of the last ten seconds, the current one among them: at most ten.
+        var requests: Int {
+            let oldest = Self.index(of: second + 1)
+            return requestsBySecond.indices.reduce(0) { $1 == oldest ? $0 : $0 + requestsBySecond[$1] }
+        }
+
+        /// Of the last eleven seconds, the current one among them: at least ten.
+        var retries: Int { retriesBySecond.indices.reduce(0) { $0 + retriesBySecond[$1] } }
+
+        mutating func addRetry() { retriesBySecond[Self.index(of: second)] += 1 }
+
+        mutating func advance(now: Instant) {
+            let current = max(now.nanoseconds / 1_000_000_000, second)
+            let passed = Int(current - second)
+            // The current second has only begun: what came before it may be early by a second, and never late.
+            let whole = max(passed, 1)
+            func share(_ count: Int) -> Int { unplaced * count / whole }
+            requestsBySecond[Self.index(of: second)] += share(1)
+            for back in (0..<min(passed, Self.length)).reversed() {
+                let index = Self.index(of: current - Int64(back))
+                requestsBySecond[index] = back == 0 ? 0 : share(passed + 1 - back) - share(passed - back)
+                retriesBySecond[index] = 0
+            }
+            second = current
+            unplaced = 0
+        }
     }
 }
