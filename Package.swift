@@ -139,7 +139,11 @@ let package = Package(
         tests("RoutingTests", ["Routing", "HTTP", "ProxyConfig", "Base"]),
         tests("BalancingTests", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
         tests("ResilienceTests", ["Resilience", "ProxyConfig", "Base"]),
-        tests("Simulation", ["Balancing", "Resilience", "ProxyConfig", "Base"]),
+        .target(
+            name: "SimulatedMesh", dependencies: ["Balancing", "Resilience", "ProxyConfig", "Base"], path: "Tests/SimulatedMesh",
+            swiftSettings: lean),
+        .executableTarget(name: "simulate", dependencies: ["SimulatedMesh"], path: "Tests/Simulate", swiftSettings: strict),
+        tests("Simulation", ["SimulatedMesh"]),
         tests("TelemetryTests", ["Telemetry", "HTTP", "ProxyConfig", "Base"]),
         tests(
             "AdminTests",
@@ -185,10 +189,12 @@ if Context.environment["OUTRIGGER_DATA_PLANE_ONLY"] != nil {
     package.products.removeAll { dropped.contains($0.name) }
 }
 
-/// Of the control plane or the CLI. `ControlAPI` stays: the integration tests read with it, and it stands on nothing.
+/// Of the control plane or the CLI, or the simulator, which has no pointer of its own. `ControlAPI` stays: the integration tests read
+/// with it, and it stands on nothing.
 func isOutside(_ target: Target) -> Bool {
     guard let path = target.path, target.name != "ControlAPI" else { return false }
-    return path.hasPrefix("Sources/ControlPlane/") || path.hasPrefix("Sources/CLI/") || target.name == "event-appender"
+    return path.hasPrefix("Sources/ControlPlane/") || path.hasPrefix("Sources/CLI/")
+        || ["event-appender", "SimulatedMesh", "simulate"].contains(target.name)
 }
 
 func isOne(of names: Set<String>, _ dependency: Target.Dependency) -> Bool {

@@ -82,17 +82,23 @@ extension RetryBudget {
         private var requestsBySecond = InlineArray<11, Int>(repeating: 0)
         private var retriesBySecond = InlineArray<11, Int>(repeating: 0)
         private var second: Int64
+        private let firstSecond: Int64
         /// Requests since the last question.
         var unplaced = 0
 
-        init(now: Instant) { second = now.nanoseconds / 1_000_000_000 }
+        init(now: Instant) {
+            second = now.nanoseconds / 1_000_000_000
+            firstSecond = second
+        }
 
         private static func index(of second: Int64) -> Int { Int(second % Int64(length)) }
 
-        /// Of the last ten seconds, the current one among them: at most ten.
+        /// Of the last ten seconds, the current one among them: at most ten. Who has just begun is taken to go on like this: it may come
+        /// into the midst of trouble, and after ten seconds it has made no more retries than others.
         var requests: Int {
             let oldest = Self.index(of: second + 1)
-            return requestsBySecond.indices.reduce(0) { $1 == oldest ? $0 : $0 + requestsBySecond[$1] }
+            let counted = requestsBySecond.indices.reduce(0) { $1 == oldest ? $0 : $0 + requestsBySecond[$1] }
+            return counted * 10 / Int(min(second - firstSecond + 1, 10))
         }
 
         /// Of the last eleven seconds, the current one among them: at least ten.

@@ -3,92 +3,6 @@ import Base
 import ProxyConfig
 import Resilience
 
-/// What is simulated: hosts, callers, calls, trouble.
-struct Scenario {
-    struct Trouble {
-        enum Kind {
-            /// The host answers 500, at once; every n-th call only if n > 1.
-            case errors(every: Int)
-            /// It fails this share of the calls.
-            case failing(share: Double)
-            case hang
-            case slow(Duration)
-            /// Nobody listens; what was under way is reset.
-            case dead
-        }
-
-        var hosts: Range<Int>
-        var from: Double
-        var to: Double
-        var kind: Kind
-    }
-
-    enum Limit {
-        case infinite
-        /// So many at a time for each host; others wait in its queue, and are served even if their caller has given up.
-        case servers(Int, service: Duration)
-    }
-
-    var hosts = 5
-    var callers = 1
-    var workers = 1
-    var seconds = 25.0
-    /// Calls a second of all callers together, from an instant on, in seconds.
-    var rates: [(from: Double, perSecond: Double)] = [(0, 200)]
-    var limit = Limit.infinite
-    /// By time; a host has the last one that holds.
-    var troubles: [Trouble] = []
-    /// Hosts by zone: callers prefer their own.
-    var zones = 1
-    var policy = StandardPolicy()
-    /// App Mesh's detection instead of the standard policy's breakers.
-    var appMesh: OutlierDetection?
-    var balancing: BalancingRules.Policy?
-    var service: BreakerPolicy?
-    var usesRetries = true
-    var usesBreakers = true
-    /// Of the request.
-    var timeout = Nanoseconds.seconds(15)
-    /// Share of calls that must not be repeated or risked.
-    var unsafeShare = 0.0
-}
-
-/// What came of it.
-struct Outcome {
-    struct Call {
-        var start: Double
-        var milliseconds: Double
-        var isOK: Bool
-        var isRefused: Bool
-    }
-
-    var calls: [Call] = []
-    /// Attempts that reached a host in trouble, with the time.
-    var hits: [(at: Double, host: Int)] = []
-    var attempts = 0
-    var ejections: [(at: Double, host: Int, reason: OutlierEvent.Reason)] = []
-    var returns: [(at: Double, host: Int)] = []
-    var panics = 0
-    /// The first good answer of each host after a time.
-    var goodAnswers: [(at: Double, host: Int)] = []
-
-    func calls(_ range: Range<Double>) -> [Call] { calls.filter { range.contains($0.start) } }
-    func failed(_ range: Range<Double> = 0..<1e9) -> Int { calls(range).count { !$0.isOK } }
-    func percentile(_ share: Double, _ range: Range<Double> = 0..<1e9) -> Double {
-        let sorted = calls(range).filter(\.isOK).map(\.milliseconds).sorted()
-        return sorted.isEmpty ? 0 : sorted[min(Int((Double(sorted.count) * share).rounded(.up)) - 1, sorted.count - 1)]
-    }
-    func mean(_ range: Range<Double>) -> Double {
-        let calls = calls(range)
-        return calls.reduce(0) { $0 + $1.milliseconds } / Double(max(calls.count, 1))
-    }
-    func goodput(_ range: Range<Double>) -> Double {
-        Double(calls.count { $0.isOK && range.contains($0.start + $0.milliseconds / 1000) }) / (range.upperBound - range.lowerBound)
-    }
-    func firstGood(of host: Int, after: Double) -> Double? { goodAnswers.first { $0.host == host && $0.at >= after }?.at }
-    var attemptsPerCall: Double { Double(attempts) / Double(max(calls.count, 1)) }
-}
-
 /// A discrete-event simulation of callers with sidecars and of hosts, in which the sidecars' decisions are made by the real code. Equal
 /// seeds give equal runs.
 struct Simulator {
@@ -110,6 +24,15 @@ struct Simulator {
         var at: Int64
         var number: Int
         var event: Event
+    }
+
+    private struct Queue {
+        private var entries: [Scheduled] = []
+        private var next = 0
+
+        var first: Scheduled? { next < entries.count ? entries[next] : nil }
+        mutating func append(_ entry: Scheduled) { entries.append(entry) }
+        mutating func removeFirst() { next += 1 }
     }
 
     private struct Request {
@@ -166,6 +89,10 @@ struct Simulator {
     private let scenario: Scenario
     private var random: SeededRandom
     private var heap: [Scheduled] = []
+    /// What comes after a time that is always the same stays in order by itself. Most of it is for nothing: the call is over by then.
+    private var perTryTimeouts = Queue()
+    private var deadlines = Queue()
+    private var queueExpiries = Queue()
     private var scheduled = 0
     private var now: Int64 = 0
     private var requests: [Request] = []
@@ -184,6 +111,11 @@ struct Simulator {
         random = SeededRandom(seed: seed)
         hosts = Array(repeating: Host(), count: scenario.hosts)
         callers = (0..<scenario.callers).map { makeCaller($0, seed: seed &* 1009 &+ UInt64($0)) }
+        let calls = Int(scenario.seconds * (scenario.rates.map(\.perSecond).max() ?? 0))
+        requests.reserveCapacity(calls)
+        attempts.reserveCapacity(calls)
+        outcome.calls.reserveCapacity(calls)
+        outcome.goodAnswers.reserveCapacity(calls)
     }
 
     private func makeCaller(_ number: Int, seed: UInt64) -> Caller {
@@ -244,6 +176,11 @@ struct Simulator {
 
     private mutating func schedule(_ event: Event, after nanoseconds: Int64) { schedule(event, at: now + max(nanoseconds, 0)) }
 
+    private mutating func entry(_ event: Event, after nanoseconds: Int64) -> Scheduled {
+        scheduled += 1
+        return Scheduled(at: now + nanoseconds, number: scheduled, event: event)
+    }
+
     private mutating func schedule(_ event: Event, at time: Int64) {
         scheduled += 1
         heap.append(Scheduled(at: time, number: scheduled, event: event))
@@ -259,15 +196,31 @@ struct Simulator {
     }
 
     private mutating func popNext() -> Scheduled? {
-        guard let first = heap.first else { return nil }
+        let least = earlier(earlier(heap.first, perTryTimeouts.first), earlier(deadlines.first, queueExpiries.first))
+        switch least?.event {
+        case nil: return nil
+        case .perTryTimeout: perTryTimeouts.removeFirst()
+        case .deadline: deadlines.removeFirst()
+        case .queueExpiry: queueExpiries.removeFirst()
+        default: popHeap()
+        }
+        return least
+    }
+
+    private func earlier(_ one: Scheduled?, _ other: Scheduled?) -> Scheduled? {
+        guard let one, let other else { return one ?? other }
+        return (one.at, one.number) < (other.at, other.number) ? one : other
+    }
+
+    private mutating func popHeap() {
         let last = heap.removeLast()
-        guard !heap.isEmpty else { return first }
+        guard !heap.isEmpty else { return }
         heap[0] = last
         var parent = 0
         while true {
             var least = parent
             for child in (2 * parent + 1)..<(2 * parent + 3) where child < heap.count && isBefore(child, least) { least = child }
-            if least == parent { return first }
+            if least == parent { return }
             heap.swapAt(parent, least)
             parent = least
         }
@@ -311,14 +264,15 @@ struct Simulator {
             requests[request].admission = breaker.admit(mayProbe: isSafe, now: now, random: &callers[caller].workers[worker].random)
             if case .refuse = requests[request].admission { return finish(request, isOK: false, isRefused: true) }
         }
-        schedule(.deadline(request: request), at: requests[request].deadline)
+        deadlines.append(entry(.deadline(request: request), after: scenario.timeout.count))
         guard callers[caller].workers[worker].limiter != nil else { return attempt(request) }
         if callers[caller].workers[worker].limiter?.begin() == true {
             requests[request].holdsLimiter = true
             attempt(request)
         } else if let place = callers[caller].workers[worker].queue.enqueue(request, now: instant) {
             requests[request].place = place
-            schedule(.queueExpiry(caller: caller, worker: worker), after: Nanoseconds(scenario.policy.queue.longestWait).count)
+            let wait = Nanoseconds(scenario.policy.queue.longestWait).count
+            queueExpiries.append(entry(.queueExpiry(caller: caller, worker: worker), after: wait))
         } else {
             finish(request, isOK: false, isRefused: true)
         }
@@ -337,7 +291,7 @@ struct Simulator {
         let attempt = attempts.count
         attempts.append(Attempt(request: number, host: host, start: now, ticket: ticket))
         if let perTry = scenario.policy.retry.perTryTimeout, scenario.usesRetries {
-            schedule(.perTryTimeout(attempt: attempt), after: perTry.count)
+            perTryTimeouts.append(entry(.perTryTimeout(attempt: attempt), after: perTry.count))
         }
         reach(host, attempt)
     }
