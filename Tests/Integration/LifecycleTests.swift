@@ -208,13 +208,20 @@ import XDSWire
     func descriptors() throws {
         let origin = try Origin.answering(ok())
         try withProxy(limits: ["prlimit", "--nofile=64"], { Config.http(listen: $0, to: [origin.port], admin: $1) }) { (proxy) throws in
+            // Heads that are not complete: nothing that may be closed.
+            let head = "GET / HTTP/1.1\r\nHost: a\r\n"
             let first = try proxy.connect()
-            #expect(try first.exchange(Self.get).status == 200)
-            var crowd = try (0..<100).map { _ in try proxy.connect() }
-            try proxy.waitForLog("cannot accept")
-            #expect(try first.exchange(Self.get).status == 200)
+            try first.send(head)
+            var crowd = try (0..<100).map { _ in
+                let caller = try proxy.connect()
+                try caller.send(head)
+                return caller
+            }
+            try eventually("nobody is let in") { try proxy.count("accept_paused") > 0 }
+            try first.send("\r\n")
+            #expect(try first.readResponse().status == 200)
             let waiting = crowd.removeLast()
-            try waiting.send(Self.get)
+            try waiting.send("\r\n")
             for caller in crowd { caller.close() }
             #expect(try waiting.readResponse().status == 200)
             #expect(try proxy.exchange(Self.get).status == 200)
@@ -232,9 +239,13 @@ import XDSWire
                     cluster: { $0.outlierDetection = OutlierDetection(consecutive5xx: 2, maxEjectionPercent: 100) })
             }
         ) { (proxy) throws in
-            var crowd = try (0..<60).map { _ in try proxy.connect() }
-            try proxy.waitForLog("cannot accept")
-            for caller in crowd { try? caller.send(Self.get) }
+            var crowd = try (0..<60).map { _ in
+                let caller = try proxy.connect()
+                try caller.send("GET / HTTP/1.1\r\nHost: a\r\n")
+                return caller
+            }
+            try eventually("nobody is let in") { try proxy.count("accept_paused") > 0 }
+            for caller in crowd { try? caller.send("\r\n") }
             var failed = 0
             for caller in crowd.prefix(20) {
                 if let answer = try? caller.readResponse(within: .seconds(2)), answer.status == 503 { failed += 1 }

@@ -77,7 +77,10 @@ struct RandomSnapshot {
     private mutating func process() -> ProcessSettings {
         ProcessSettings(
             adminAddress: SocketAddress(ip(), Port(1 + below(65535))), workers: maybe { 1 + $0.below(64) },
-            drainTime: pick([.zero, .seconds(20), duration()]), exposeReplyDetails: coin(), outlierEventLogPath: maybe { $0.text() })
+            drainTime: pick([.zero, .seconds(20), duration()]), exposeReplyDetails: coin(), outlierEventLogPath: maybe { $0.text() },
+            overload: OverloadSettings(
+                maxMemoryBytes: maybe { 1 + $0.below(1 << 40) }, minBodyRate: pick([0, 500, below(1 << 20)]),
+                stuckTime: pick([.zero, .seconds(10), duration()])))
     }
 
     private mutating func locality() -> Locality {

@@ -2,16 +2,23 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <execinfo.h>
+#include <linux/sockios.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -188,6 +195,14 @@ int clinux_local_address(int fd, struct clinux_address *address) {
     return 0;
 }
 
+int clinux_peer_address(int fd, struct clinux_address *address) {
+    struct sockaddr_storage storage;
+    socklen_t length = sizeof storage;
+    if (getpeername(fd, (struct sockaddr *)&storage, &length) < 0) return -errno;
+    from_sockaddr(&storage, address);
+    return 0;
+}
+
 int clinux_shutdown_write(int fd) { return checked(shutdown(fd, SHUT_WR)); }
 
 void clinux_reset_on_close(int fd) {
@@ -240,3 +255,81 @@ struct clinux_heap clinux_heap(void) {
     struct mallinfo2 info = mallinfo2();
     return (struct clinux_heap){.in_use = info.uordblks, .free = info.fordblks, .mapped = info.hblkhd};
 }
+
+void clinux_heap_trim(void) { malloc_trim(0); }
+
+int clinux_next_descriptor(int fd) {
+    // The kernel hands out the lowest number that is free.
+    int next = dup(fd);
+    if (next < 0) return -errno;
+    close(next);
+    return next;
+}
+
+int clinux_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT32_MAX) return INT32_MAX;
+    return (int)limit.rlim_cur;
+}
+
+int clinux_unacknowledged(int fd) {
+    int bytes;
+    return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
+}
+
+int clinux_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+int clinux_thread_state(int thread, char *text, size_t size) {
+    char path[64], line[256], state[64] = "?", place[64] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
+    FILE *file = fopen(path, "re");
+    if (!file) return -errno;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "State: %63[^\n]", state) == 1) break;
+    }
+    fclose(file);
+    snprintf(path, sizeof path, "/proc/self/task/%d/wchan", thread);
+    if ((file = fopen(path, "re"))) {
+        if (!fgets(place, sizeof place, file)) place[0] = 0;
+        fclose(file);
+    }
+    int waits = place[0] && strcmp(place, "0") != 0;
+    snprintf(text, size, "%s%s%s", state, waits ? " in " : "", waits ? place : "");
+    return 0;
+}
+
+// Of the thread that was last asked for its stack: 0 = it has not written it yet.
+static atomic_int stack_is_written;
+
+static void write_stack(int signal) {
+    (void)signal;
+    int saved = errno;
+    void *frames[64];
+    int count = backtrace(frames, 64);
+    // The handler itself and the kernel's frame that leads here say nothing.
+    if (count > 2) backtrace_symbols_fd(frames + 2, count - 2, STDERR_FILENO);
+    atomic_store(&stack_is_written, 1);
+    errno = saved;
+}
+
+int clinux_watch_stacks(void) {
+    // The first call loads the unwinder, which allocates: not in a handler.
+    void *frames[1];
+    backtrace(frames, 1);
+    struct sigaction action = {.sa_handler = write_stack, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    return checked(sigaction(SIGUSR2, &action, NULL));
+}
+
+int clinux_write_stack(int thread) {
+    atomic_store(&stack_is_written, 0);
+    if (syscall(SYS_tgkill, getpid(), thread, SIGUSR2) < 0) return -errno;
+    for (int wait = 0; wait < 100; wait++) {
+        if (atomic_load(&stack_is_written)) return 0;
+        struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+        nanosleep(&pause, NULL);
+    }
+    return -ETIMEDOUT;
+}
+
+_Noreturn void clinux_exit_now(int status) { _exit(status); }

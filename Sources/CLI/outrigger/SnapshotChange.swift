@@ -22,7 +22,7 @@ struct SnapshotChange: CustomStringConvertible {
         if before.adminAddress != after.adminAddress { settings.append("the admin address at the next start") }
         if before.workers != after.workers { settings.append("the number of workers at the next start") }
         if before.drainTime != after.drainTime || before.exposeReplyDetails != after.exposeReplyDetails
-            || before.outlierEventLogPath != after.outlierEventLogPath
+            || before.outlierEventLogPath != after.outlierEventLogPath || before.overload != after.overload
         {
             settings.append("process settings")
         }

@@ -147,7 +147,14 @@ struct Compilation {
         return ProcessSettings(
             adminAddress: sidecar?.adminAddress ?? adminAddress, workers: sidecar?.workers,
             drainTime: sidecar?.drainTime ?? Defaults.drainTime, exposeReplyDetails: sidecar?.exposeReplyDetails ?? false,
-            outlierEventLogPath: sidecar?.outlierEventLogPath)
+            outlierEventLogPath: sidecar?.outlierEventLogPath, overload: overloadSettings(sidecar?.overload))
+    }
+
+    private func overloadSettings(_ overload: Sidecar.Overload?) -> OverloadSettings {
+        var settings = OverloadSettings(maxMemoryBytes: overload?.maxMemoryMiB.map { $0 << 20 })
+        if let rate = overload?.minBodyRate { settings.minBodyRate = rate }
+        if let time = overload?.stuckTime { settings.stuckTime = time }
+        return settings
     }
 
     /// Two listeners on one address: the second could never be bound.

@@ -102,6 +102,22 @@ public struct Sidecar: Hashable, Sendable {
         }
     }
 
+    /// spec.overload: where the process begins to protect itself.
+    public struct Overload: Hashable, Sendable {
+        /// Memory that the process may use; default: what its cgroup allows.
+        public var maxMemoryMiB: Int?
+        /// Bytes a second that a body has to move to count as moving; 0 = any count. Default 500.
+        public var minBodyRate: Int?
+        /// The process ends when a worker has been stuck for so long; zero = never. Default 10 s.
+        public var stuckTime: Duration?
+
+        public init(maxMemoryMiB: Int? = nil, minBodyRate: Int? = nil, stuckTime: Duration? = nil) {
+            self.maxMemoryMiB = maxMemoryMiB
+            self.minBodyRate = minBodyRate
+            self.stuckTime = stuckTime
+        }
+    }
+
     public var meta: ResourceMeta
     public var subject: Subject
     /// spec.admin.address; default 127.0.0.1:9901. Port 0: the kernel chooses.
@@ -129,6 +145,7 @@ public struct Sidecar: Hashable, Sendable {
     public var keepalive: Keepalive?
     /// How old a connection of a caller gets before it is asked to leave; default: no limit.
     public var maxConnectionAge: Duration?
+    public var overload: Overload?
     public var certificates: [Certificate]
     public var authorities: [Authority]
 
@@ -136,7 +153,7 @@ public struct Sidecar: Hashable, Sendable {
         meta: ResourceMeta, subject: Subject, adminAddress: SocketAddress? = nil, workers: Int? = nil, drainTime: Duration? = nil,
         exposeReplyDetails: Bool? = nil, outlierEventLogPath: String? = nil, inbound: [Inbound] = [], outboundHTTP: SocketAddress? = nil,
         outboundTCP: [OutboundTCP] = [], accessLog: AccessLogFile? = nil, loadBalancing: LoadBalancing? = nil,
-        maxConcurrentStreams: Int? = nil, keepalive: Keepalive? = nil, maxConnectionAge: Duration? = nil,
+        maxConcurrentStreams: Int? = nil, keepalive: Keepalive? = nil, maxConnectionAge: Duration? = nil, overload: Overload? = nil,
         certificates: [Certificate] = [], authorities: [Authority] = []
     ) {
         self.meta = meta
@@ -154,6 +171,7 @@ public struct Sidecar: Hashable, Sendable {
         self.maxConcurrentStreams = maxConcurrentStreams
         self.keepalive = keepalive
         self.maxConnectionAge = maxConnectionAge
+        self.overload = overload
         self.certificates = certificates
         self.authorities = authorities
     }

@@ -15,6 +15,8 @@ struct ProxyOptions {
     /// Goes before what the configuration says.
     var adminAddress: SocketAddress?
     var dnsServers: [SocketAddress] = []
+    /// Goes before what the configuration, or the cgroup, says.
+    var maxMemoryBytes: Int?
     var logLevel = ProcessLog.Level.info
 
     /// The folder that is watched for a new file.
@@ -38,6 +40,7 @@ struct ProxyOptions {
                                  (default: 1 with a control plane that is connected, else 0)
           --admin-address IP:PORT  of the admin interface (default: the snapshot's, else 127.0.0.1:9901)
           --dns-servers LIST     asked instead of the machine's: IP[:PORT], several with commas between them
+          --max-memory MIB       that the process may use before it sheds load (default: the snapshot's, else what the cgroup allows)
           --log-level LEVEL      trace, debug, info, warning, error or off (default: info)
           --version              prints the version
 
@@ -115,6 +118,12 @@ struct ProxyOptions {
                     }
                     dnsServers.append(server)
                 }
+            case "--max-memory":
+                let text = try value()
+                guard let size = Int(text), (16...1_048_576).contains(size) else {
+                    throw UsageError(text: "--max-memory: expected MiB from 16 through 1048576, found \"\(text)\"")
+                }
+                maxMemoryBytes = size << 20
             case "--log-level":
                 let text = try value()
                 guard let level = ProcessLog.Level(text) else {

@@ -46,6 +46,8 @@ final class Supervisor {
 
     private let inbox: Mailbox<SupervisorMessage>
     private let workers: [Mailbox<WorkerMessage>]
+    private let heartbeats: [Heartbeat]
+    let overload: OverloadManager
     private var threads: [pthread_t] = []
     private var builder: SnapshotBuilder
     private var openAddresses: Set<SocketAddress> = []
@@ -78,7 +80,10 @@ final class Supervisor {
         var mailboxes: [Mailbox<WorkerMessage>] = []
         for _ in 0..<workerCount { mailboxes.append(try Mailbox<WorkerMessage>()) }
         workers = mailboxes
+        heartbeats = mailboxes.map { _ in Heartbeat() }
         registry = StatsRegistry(workerCount: workerCount)
+        overload = OverloadManager(
+            loop: loop, workers: workers, heartbeats: heartbeats, registry: registry, log: log, maxMemoryBytes: options.maxMemoryBytes)
         logWriter = LogWriter()
         let logWriter = logWriter
         registry.addProvider { logWriter.addSamples(to: &$0) }
@@ -121,6 +126,7 @@ final class Supervisor {
         }
         guard options.controlPlane == nil ? startFromFile() : startManaged() else { return 1 }
         startWorkers()
+        overload.start()
         link?.start()
         loop.run()
         link?.stop()
@@ -246,6 +252,7 @@ final class Supervisor {
         registry.setNode(configuration.node)
         applications += 1
         outlierLog = configuration.process.outlierEventLogPath.map { logWriter.file($0) }
+        overload.follow(configuration.process.overload)
         post(next, sockets)
         tls.follow([configuration])
         discovery.follow(next)
@@ -372,10 +379,11 @@ final class Supervisor {
         for (index, mailbox) in workers.enumerated() {
             let registry = registry
             let inbox = inbox
+            let heartbeat = heartbeats[index]
             let seed = UInt64(bitPattern: Clock.realtime()) &+ UInt64(index) &* 0x9e37_79b9_7f4a_7c15
             threads.append(
                 startThread(name: "worker-\(index)") {
-                    Worker(index: index, registry: registry, supervisor: inbox, seed: seed).run(mailbox: mailbox)
+                    Worker(index: index, registry: registry, supervisor: inbox, heartbeat: heartbeat, seed: seed).run(mailbox: mailbox)
                 })
         }
     }

@@ -64,7 +64,7 @@ final class TCPDownstream: DownstreamConnection {
 
     private func connect(to host: WorkerHost) {
         do throws(SystemError) {
-            let (socket, isConnected) = try Socket.connect(to: host.shared.address)
+            let (socket, isConnected) = try WorkerHost.connect(to: host.shared.address, worker)
             let upstream = TCPUpstream(adopting: socket, host: host, downstream: self, isConnected: isConnected)
             self.upstream = upstream
             do {

@@ -17,6 +17,8 @@ enum WorkerMessage: Sendable {
     case destination(Destination, cluster: String, OriginalDestinations.Outcome)
     /// Take nothing new; end when nothing is open, or at the latest at the given time.
     case drain(deadline: Instant)
+    /// The process is overloaded, or is no longer; repeated while it is.
+    case overload(OverloadOrder)
     case stop
 }
 
@@ -46,7 +48,7 @@ struct Refusal: Sendable {
 /// what they say through mailboxes.
 @safe final class Worker {
     let index: Int
-    let loop = EventLoop()
+    let loop: EventLoop
     let registry: StatsRegistry
     let stats: WorkerStats
     let buffers = BufferPool()
@@ -58,6 +60,7 @@ struct Refusal: Sendable {
     var random: SeededRandom
     private(set) var isDraining = false
     private(set) var exposesReplyDetails = false
+    var overload = WorkerOverload()
 
     private let supervisor: Mailbox<SupervisorMessage>
     private var snapshot: RuntimeSnapshot?
@@ -79,8 +82,9 @@ struct Refusal: Sendable {
     /// What a busy worker of HTTP/2 has open at once, some 3 KiB each: with fewer, every other request of such a worker would allocate.
     private static let maxSpareStreams = 512
 
-    init(index: Int, registry: StatsRegistry, supervisor: Mailbox<SupervisorMessage>, seed: UInt64) {
+    init(index: Int, registry: StatsRegistry, supervisor: Mailbox<SupervisorMessage>, heartbeat: Heartbeat, seed: UInt64) {
         self.index = index
+        loop = EventLoop(heartbeat: heartbeat)
         self.registry = registry
         self.supervisor = supervisor
         stats = registry.worker(index)
@@ -110,6 +114,7 @@ struct Refusal: Sendable {
         case .destination(let destination, let cluster, let outcome):
             clusters.first { $0.shared.name == cluster }?.destinations?.answered(destination, outcome)
         case .drain(let deadline): drain(deadline)
+        case .overload(let order): follow(order)
         case .stop: loop.stop()
         }
     }
@@ -198,9 +203,19 @@ struct Refusal: Sendable {
         finishIfDrained()
     }
 
-    func acceptPaused(_ listener: WorkerListener, _ error: SystemError) {
-        stats.acceptPauses.increment()
+    func acceptFailed(_ listener: WorkerListener, _ error: SystemError) {
         supervisor.post(.acceptPaused(worker: index, listener: listener.name, error: error))
+    }
+
+    // MARK: Everything there is
+
+    func forEachDownstream(_ body: (DownstreamConnection) -> Void) {
+        for listener in listeners { listener.forEachConnection(body) }
+    }
+
+    /// Half of those that rest, the oldest: the others are for the next requests, which would otherwise need new ones.
+    func closeIdleUpstreams() {
+        for cluster in clusters { cluster.forEachHost { $0.closeOldestIdle() } }
     }
 
     func ask(for destination: Destination, cluster: String) {
@@ -211,6 +226,7 @@ struct Refusal: Sendable {
 
     func takeStream() -> Stream {
         stats.streamsActive.increment()
+        watchProgress()
         return spareStreams.popLast() ?? Stream(worker: self)
     }
 

@@ -47,6 +47,14 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case serverMemoryPhysicalSize
     case serverTotalConnections
     case openDescriptors
+    case watchdogMiss
+    case watchdogMegaMiss
+    // Overload; by resource.
+    case overloadLevel
+    case overloadEscalations
+    case overloadUsed
+    case overloadLimit
+    case overloadPressure
     case buildInfo
     case activeClusters
     case warmingClusters
@@ -157,6 +165,21 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         case .serverMemoryPhysicalSize: server("memory_physical_size", .gauge, "Bytes of resident memory.")
         case .serverTotalConnections: server("total_connections", .gauge, "Connections of callers open.")
         case .openDescriptors: own("process_open_fds", .gauge, [], "server.open_fds", "File descriptors open.")
+        case .watchdogMiss:
+            server("watchdog_miss", .counter, "Times that a worker was seen in one turn of its loop for half a second or more.")
+        case .watchdogMegaMiss: server("watchdog_mega_miss", .counter, "The same, for 2 seconds or more: each has a stack in the log.")
+        case .overloadLevel:
+            own(
+                "overload_level", .gauge, [], "overload.level",
+                "0 normal, 1 closing idle connections, 2 ending keep-alive, 3 refusing requests, 4 resetting streams.")
+        case .overloadEscalations:
+            own("overload_escalations_total", .counter, [], "overload.escalations", "Times that a higher level of overload began.")
+        case .overloadUsed:
+            own("overload_used", .gauge, ["resource"], "overload.{}.used", "Descriptors, or bytes of memory, in use.")
+        case .overloadLimit:
+            own("overload_limit", .gauge, ["resource"], "overload.{}.limit", "How many there are for traffic.")
+        case .overloadPressure:
+            own("overload_pressure_percent", .gauge, ["resource"], "overload.{}.pressure_percent", "Part of the limit that is in use.")
         case .buildInfo: own("build_info", .gauge, ["version"], "server.build.{}", "1; the label tells the version.")
         case .activeClusters: manager("cluster_manager.active_clusters", "Clusters that serve.")
         case .warmingClusters: manager("cluster_manager.warming_clusters", "Clusters that wait for their endpoints.")

@@ -422,6 +422,10 @@ public final class WorkerStats: StatBlock {
     public let acceptPauses = Counter()
     /// 1 while accepting is stopped.
     public let acceptPaused = Gauge()
+    /// Connections closed, requests refused and streams reset to shed load.
+    public let overloadIdleClosed = Counter()
+    public let overloadRequestsRefused = Counter()
+    public let overloadStreamsReset = Counter()
     public let buffersActive = Gauge()
     public let bufferBytes = Gauge()
     public let timersActive = Gauge()
@@ -437,6 +441,9 @@ public final class WorkerStats: StatBlock {
         reader.counter("accepted_total", "Connections accepted.", acceptedTotal)
         reader.counter("accept_pauses_total", "Times accepting stopped for want of descriptors or at a limit.", acceptPauses)
         reader.gauge("accept_paused", "1 while accepting is stopped.", acceptPaused)
+        reader.counter("overload_idle_closed_total", "Idle connections of callers closed to shed load.", overloadIdleClosed)
+        reader.counter("overload_requests_refused_total", "Requests answered with 503 to shed load.", overloadRequestsRefused)
+        reader.counter("overload_streams_reset_total", "Streams reset to shed load.", overloadStreamsReset)
         reader.gauge("buffers_active", "Buffers held by connections.", buffersActive)
         reader.gauge("buffer_bytes", "Memory of those buffers.", bufferBytes)
         reader.gauge("timers_active", "Timers set.", timersActive)

@@ -24,6 +24,16 @@ extension ProcessSettings {
         .entries([
             "admin_address": .text("\(adminAddress)"), "workers": workers.map { .number($0) }, "drain_time": .text(duration(drainTime)),
             "expose_reply_details": exposeReplyDetails ? .flag(true) : nil, "outlier_event_log": outlierEventLogPath.map { .text($0) },
+            "overload": overload == OverloadSettings() ? nil : overload.document,
+        ])
+    }
+}
+
+extension OverloadSettings {
+    fileprivate var document: Document {
+        .entries([
+            "max_memory_bytes": maxMemoryBytes.map { .number($0) }, "min_body_rate": .number(minBodyRate),
+            "stuck_time": .text(duration(stuckTime)),
         ])
     }
 }

@@ -70,15 +70,17 @@ public struct ProcessSettings: Hashable, Sendable {
     public var exposeReplyDetails: Bool
     /// Appends outlier events, one JSON object a line; nil = the process log only.
     public var outlierEventLogPath: String?
+    public var overload: OverloadSettings
 
     public init(
         adminAddress: SocketAddress = SocketAddress(.loopbackV4, 9901), workers: Int? = nil, drainTime: Duration = .seconds(20),
-        exposeReplyDetails: Bool = false, outlierEventLogPath: String? = nil
+        exposeReplyDetails: Bool = false, outlierEventLogPath: String? = nil, overload: OverloadSettings = OverloadSettings()
     ) {
         self.adminAddress = adminAddress
         self.workers = workers
         self.drainTime = drainTime
         self.exposeReplyDetails = exposeReplyDetails
         self.outlierEventLogPath = outlierEventLogPath
+        self.overload = overload
     }
 }

@@ -52,6 +52,9 @@ open class EventSource: Timed {
     /// How long the turn before took, from waking to sleeping: what an event may have waited for others.
     public private(set) var lastTurn = Nanoseconds.zero
 
+    /// For whoever watches this loop from another thread.
+    public let heartbeat: Heartbeat
+
     private let epoll: CInt
     private let events: UnsafeMutablePointer<epoll_event>
     private static let batch = 256
@@ -65,7 +68,8 @@ open class EventSource: Timed {
     private var isStopped = false
 
     /// Ends the process where the machine has no epoll to give: nothing can run without.
-    public init() {
+    public init(heartbeat: Heartbeat = Heartbeat()) {
+        self.heartbeat = heartbeat
         epoll = clinux_epoll_create()
         precondition(epoll >= 0, "epoll_create1: \(SystemError(-epoll))")
         unsafe events = .allocate(capacity: Self.batch)
@@ -167,6 +171,13 @@ open class EventSource: Timed {
         UInt64(slots[Int(source.slot)].generation) << 32 | UInt64(source.slot)
     }
 
+    /// The number that the next descriptor of the process would get: the lowest that is free. All below it are open, so it says how many
+    /// there are, at the least, and how far the limit is. Costs two system calls.
+    public var nextDescriptor: CInt {
+        let result = clinux_next_descriptor(epoll)
+        return result >= 0 ? result : Descriptors.limit
+    }
+
     /// Sets or moves the deadline; `.never` takes it away.
     public func setDeadline(_ object: Timed, _ deadline: Instant) {
         wheel.set(object, deadline)
@@ -189,6 +200,7 @@ open class EventSource: Timed {
 
     /// Runs until `stop`.
     public func run() {
+        heartbeat.attach()
         while !isStopped {
             turn(maximumWait: nil)
         }
@@ -198,24 +210,31 @@ open class EventSource: Timed {
     public func turn(maximumWait: Nanoseconds?) {
         let count = unsafe clinux_epoll_wait(epoll, events, CInt(Self.batch), timeout(maximumWait))
         now = Clock.now()
+        heartbeat.turnBegins(now)
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events + index
             let token = unsafe clinux_epoll_token(event)
             let slot = slots[Int(token & 0xffff_ffff)]
             guard slot.generation == UInt32(token >> 32), let source = slot.source else { continue }
+            heartbeat.handles(source.descriptor)
             source.ready(Readiness(rawValue: unsafe event.pointee.events))
         }
         if !again.isEmpty {
             let waiting = again
             again.removeAll(keepingCapacity: true)
-            for source in waiting where !source.isClosed { source.ready([]) }
+            for source in waiting where !source.isClosed {
+                heartbeat.handles(source.descriptor)
+                source.ready([])
+            }
         }
+        heartbeat.handles(-1)
         while let due = wheel.nextExpired(now: now) {
             due.deadlineReached(now: now)
         }
         onTurnEnd?()
         if !closed.isEmpty { closed.removeAll(keepingCapacity: true) }
         lastTurn = Clock.now() - now
+        heartbeat.turnEnds()
     }
 
     private func timeout(_ maximumWait: Nanoseconds?) -> CInt {

@@ -13,4 +13,9 @@ public struct Heap: Sendable {
         let heap = clinux_heap()
         return Heap(inUse: heap.in_use, free: heap.free, mapped: heap.mapped)
     }
+
+    /// Gives free pages back to the system. Whoever allocates meanwhile waits.
+    public static func trim() {
+        clinux_heap_trim()
+    }
 }

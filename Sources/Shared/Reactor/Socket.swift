@@ -79,6 +79,16 @@ public enum Socket {
         return unsafe clinux_local_address(descriptor, &address) == 0 ? SocketAddress(address) : nil
     }
 
+    public static func peerAddress(_ descriptor: CInt) -> SocketAddress? {
+        var address = clinux_address()
+        return unsafe clinux_peer_address(descriptor, &address) == 0 ? SocketAddress(address) : nil
+    }
+
+    /// Bytes that were written and that the other side has not acknowledged; 0 where nobody knows.
+    public static func unacknowledged(_ descriptor: CInt) -> Int {
+        max(0, Int(clinux_unacknowledged(descriptor)))
+    }
+
     public static func read(_ descriptor: CInt, into room: UnsafeMutableRawBufferPointer) -> Transfer {
         let result = unsafe clinux_read(descriptor, room.baseAddress, room.count)
         return result == 0 ? .end : transfer(result)
@@ -105,6 +115,11 @@ public enum Socket {
     /// Whether an idle connection is still open and silent, as it should be. Costs a system call.
     public static func isAliveAndSilent(_ descriptor: CInt) -> Bool {
         clinux_peek(descriptor) == -EAGAIN
+    }
+
+    /// Whether bytes wait to be read. Costs a system call.
+    public static func hasInput(_ descriptor: CInt) -> Bool {
+        clinux_peek(descriptor) == 1
     }
 
     /// Sends FIN; reading goes on.

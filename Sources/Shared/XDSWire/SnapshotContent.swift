@@ -183,6 +183,9 @@ extension ProcessSettings: WireMessage {
         case drain_time = 3
         case expose_reply_details = 4
         case outlier_event_log_path = 5
+        case max_memory_bytes = 6
+        case min_body_rate = 7
+        case stuck_time = 8
     }
 
     func write(to message: inout MessageWriter<Fields>) {
@@ -191,6 +194,9 @@ extension ProcessSettings: WireMessage {
         message.duration(.drain_time, drainTime)
         message.bool(.expose_reply_details, exposeReplyDetails)
         message.string(.outlier_event_log_path, outlierEventLogPath ?? "")
+        if let bytes = overload.maxMemoryBytes { message.number(.max_memory_bytes, bytes) }
+        if overload.minBodyRate != OverloadSettings.defaultMinBodyRate { message.wrapped(.min_body_rate, overload.minBodyRate) }
+        if overload.stuckTime != OverloadSettings.defaultStuckTime { message.duration(.stuck_time, overload.stuckTime) }
     }
 
     static func read(_ message: MessageReader<Fields>) -> ProcessSettings? {
@@ -198,9 +204,13 @@ extension ProcessSettings: WireMessage {
         let workers = message.wrapped(.workers, in: 1...1024).map { Int($0) }
         if !message.has(.drain_time) { message.fail(.drain_time, expected: "a value", found: "nothing") }
         let drainTime = message.duration(.drain_time)
+        var overload = OverloadSettings()
+        if message.has(.max_memory_bytes) { overload.maxMemoryBytes = Int(clamping: message.number(.max_memory_bytes)) }
+        if let rate = message.wrapped(.min_body_rate) { overload.minBodyRate = Int(rate) }
+        if let time = message.duration(.stuck_time) { overload.stuckTime = time }
         guard let address = message.required(.admin_address, SocketAddress.self), let drainTime else { return nil }
         return ProcessSettings(
             adminAddress: address, workers: workers, drainTime: drainTime, exposeReplyDetails: message.bool(.expose_reply_details),
-            outlierEventLogPath: path.isEmpty ? nil : path)
+            outlierEventLogPath: path.isEmpty ? nil : path, overload: overload)
     }
 }

@@ -46,6 +46,7 @@ int clinux_accept(int listener, struct clinux_address *peer);
 int clinux_connect(const struct clinux_address *address, int *connected);
 int clinux_socket_error(int fd);
 int clinux_local_address(int fd, struct clinux_address *address);
+int clinux_peer_address(int fd, struct clinux_address *address);
 int clinux_shutdown_write(int fd);
 // Makes close() send RST instead of FIN.
 void clinux_reset_on_close(int fd);
@@ -71,5 +72,24 @@ struct clinux_heap {
     size_t mapped;
 };
 struct clinux_heap clinux_heap(void);
+// Gives free pages of the heap back to the system. Takes the locks of all arenas meanwhile.
+void clinux_heap_trim(void);
+
+// The number that the next descriptor of this process would get; -EMFILE if there is none left. fd: any that is open.
+int clinux_next_descriptor(int fd);
+// Of RLIMIT_NOFILE, the soft limit; INT32_MAX where there is none.
+int clinux_descriptor_limit(void);
+// Bytes that were written and that the other side has not acknowledged.
+int clinux_unacknowledged(int fd);
+
+int clinux_thread_id(void);
+// `D (disk sleep) in folio_wait_bit`, as far as the kernel tells. 0 or the negated errno.
+int clinux_thread_state(int thread, char *text, size_t size);
+// Makes clinux_write_stack possible. Call it once, before threads are stuck: it loads what walks stacks.
+int clinux_watch_stacks(void);
+// Makes the thread write its stack to standard error, and waits for that a second at most. -ETIMEDOUT: it does not even take signals.
+int clinux_write_stack(int thread);
+// Ends the process at once, without a word to anybody.
+_Noreturn void clinux_exit_now(int status);
 
 #endif

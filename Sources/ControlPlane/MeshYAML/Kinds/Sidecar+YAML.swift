@@ -18,6 +18,7 @@ extension Sidecar {
         let loadBalancing = spec.optional("loadBalancing", .oneOf(LoadBalancing.allCases))
         let http2 = spec.optional("http2", .object(Self.http2))
         let maxConnectionAge = spec.optional("maxConnectionAge", .durationOrNone)
+        let overload = spec.optional("overload", .object(Overload.init))
         let certificates = spec.list("certificates", of: .object(Certificate.init))
         let authorities = spec.list("authorities", of: .object(Authority.init))
         guard let subject else { return nil }
@@ -26,7 +27,8 @@ extension Sidecar {
             exposeReplyDetails: exposeReplyDetails,
             outlierEventLogPath: eventLog, inbound: inbound, outboundHTTP: outbound?.http, outboundTCP: outbound?.tcp ?? [],
             accessLog: accessLog, loadBalancing: loadBalancing, maxConcurrentStreams: http2?.streams, keepalive: http2?.keepalive,
-            maxConnectionAge: maxConnectionAge.flatMap { $0 > .zero ? $0 : nil }, certificates: certificates, authorities: authorities)
+            maxConnectionAge: maxConnectionAge.flatMap { $0 > .zero ? $0 : nil }, overload: overload,
+            certificates: certificates, authorities: authorities)
     }
 
     private static func http2(_ object: ObjectReader) -> (streams: Int?, keepalive: Keepalive?)? {
@@ -68,6 +70,15 @@ extension Sidecar.Keepalive {
         let timeout = object.optional("timeout", .positiveDuration) ?? .seconds(10)
         guard let interval else { return nil }
         self.init(interval: interval, timeout: timeout)
+    }
+}
+
+extension Sidecar.Overload {
+    init?(_ object: ObjectReader) {
+        self.init(
+            maxMemoryMiB: object.optional("maxMemoryMiB", .integer(16...1_048_576)),
+            minBodyRate: object.optional("minBodyRate", .integer(0...1_000_000)),
+            stuckTime: object.optional("stuckTime", .durationOrNone))
     }
 }
 

@@ -2,6 +2,7 @@ import Base
 import ConfigText
 import HTTP
 import ProxyConfig
+import Resilience
 import Telemetry
 
 /// Pages about the process.
@@ -73,7 +74,7 @@ extension AdminView {
                 },
                 "outrigger": .entries([
                     "started_at": .text(time(started)), "arguments": .list(arguments.map { .text($0) }), "workers": .number(workerCount),
-                    "config": configState, "control_plane": controlPlane?.document(now: now),
+                    "config": configState, "control_plane": controlPlane?.document(now: now), "overload": overloadState,
                 ]),
             ]))
     }
@@ -87,6 +88,23 @@ extension AdminView {
             "applied_total": .number(applications),
             "rejected_total": .number(rejections),
             "last_rejected": rejection.map { .entries(["version": .text($0.version), "reason": .text($0.reason)]) },
+        ])
+    }
+
+    /// How full the process is, and what it gives up for that.
+    private var overloadState: Document {
+        func document(_ gauge: OverloadGauge) -> Document {
+            .entries([
+                "used": .number(gauge.used), "limit": gauge.limit.map { .number($0) },
+                "percent": gauge.limit.map { _ in .number(gauge.percent) },
+                "level": .text(gauge.level.name),
+            ])
+        }
+        return .entries([
+            "level": .text(overload.level.name), "since": overload.since.map { .text(time($0)) },
+            "descriptors": document(overload.descriptors), "memory": document(overload.memory),
+            "escalations": .number(Int(overload.escalations)), "watchdog_miss": .number(Int(overload.watchdogMisses)),
+            "watchdog_mega_miss": .number(Int(overload.watchdogMegaMisses)),
         ])
     }
 

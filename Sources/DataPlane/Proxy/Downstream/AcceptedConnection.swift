@@ -175,6 +175,9 @@ final class AcceptedConnection: DownstreamConnection {
         close(reset: true)
     }
 
+    /// The oldest of these are those that show nothing.
+    override var idleSince: Instant? { accepted }
+
     override func drain(after spread: Nanoseconds) {
         worker.loop.setDeadline(self, min(worker.loop.now + spread, accepted + Self.openingTime))
     }

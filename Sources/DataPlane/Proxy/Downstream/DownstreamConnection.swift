@@ -46,6 +46,34 @@ class DownstreamConnection: Connection {
     /// The proxy drains, or the listener goes. `spread` staggers what happens to idle connections.
     func drain(after spread: Nanoseconds) {}
 
+    // MARK: Overload
+
+    /// Since when nothing is under way on it, so that nobody misses it; nil = something is.
+    var idleSince: Instant? { nil }
+
+    /// Bytes have come that nobody has read: it is idle no longer.
+    final var hasUnreadInput: Bool { Socket.hasInput(descriptor) }
+
+    /// Closes at once a connection that is idle.
+    func closeIdle() {
+        close()
+    }
+
+    /// Bytes that wait here for the caller to take them, or for their turn.
+    var bufferedBytes: Int { output.count + (tls?.outgoing.count ?? 0) }
+
+    /// Lets go of the bytes of the stream that holds the most; returns how many.
+    func resetHeaviest() -> Int {
+        let bytes = bufferedBytes
+        if bytes > 0 { close(reset: true) }
+        return bytes
+    }
+
+    /// Whether a body has hardly moved for so long that it counts as idle. Asked at regular times while streams are open.
+    func hasSlowBody(elapsed: Nanoseconds, rate: Int) -> Bool { false }
+
+    func endSlowBodies() {}
+
     override func close(reset: Bool = false) {
         guard !isClosed else { return }
         super.close(reset: reset)

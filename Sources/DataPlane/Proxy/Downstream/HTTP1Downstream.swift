@@ -3,6 +3,7 @@ import HTTP
 import HTTP1
 import ProxyConfig
 import Reactor
+import Resilience
 import Telemetry
 
 /// A caller's HTTP/1 connection: takes requests one after the other and gives each to a stream.
@@ -31,6 +32,8 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     private var isProcessing = false
     private var keepsAlive = true
     private var responseFraming = Framing.none
+    private var idleFrom: Instant
+    private var meter = TransferMeter()
     private let stats: DownstreamHTTPStats
     /// Too old for another request from here on (max_connection_duration).
     private let retireAt: Instant
@@ -49,6 +52,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
         let worker = socket.listener.worker
         retireAt =
             if let age = configuration.maxConnectionAge { socket.opened + Nanoseconds(age).spread(&worker.random) } else { .never }
+        idleFrom = socket.opened
         super.init(socket)
         stats.downstreamCxTotal.increment()
         stats.downstreamCxHTTP1Total.increment()
@@ -185,6 +189,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     /// Nothing of a request is there: the idle timeout runs.
     private func awaitRequest() {
         phase = .idle
+        idleFrom = worker.loop.now
         worker.loop.setDeadline(self, worker.isDraining ? worker.loop.now : worker.loop.now + (chain.httpFilter?.idleTimeout ?? .zero))
     }
 
@@ -197,7 +202,7 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
 
     /// - Parameter framing: how the upstream framed the body; HTTP/1.0 callers get what they can read.
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
-        if worker.isDraining || listener.isClosing || worker.loop.now >= retireAt { keepsAlive = false }
+        if worker.endsKeepAlive || listener.isClosing || worker.loop.now >= retireAt { keepsAlive = false }
         // What follows a refused upgrade or CONNECT may be of the other protocol, or a request that somebody smuggles past whoever
         // believes so (attack case S16): it is nothing that we read.
         if decoder.wantsUpgrade && !isUpgrade || requestHead.method == .connect { keepsAlive = false }
@@ -343,6 +348,54 @@ final class HTTP1Downstream: DownstreamConnection, DownstreamSide {
     /// An idle connection closes now, a busy one after its response. `spread` staggers the idle ones.
     override func drain(after spread: Nanoseconds) {
         if phase == .idle { worker.loop.setDeadline(self, worker.loop.now + spread) }
+    }
+
+    // MARK: Overload
+
+    override var idleSince: Instant? {
+        switch phase {
+        case .idle: stash.isEmpty && !hasOutput ? idleFrom : nil
+        case .lingering: hasOutput ? nil : accepted
+        case .head, .body, .responding, .tunnel: nil
+        }
+    }
+
+    override var bufferedBytes: Int { super.bufferedBytes + stash.count }
+
+    override func resetHeaviest() -> Int {
+        let bytes = bufferedBytes
+        guard bytes > 0 else { return 0 }
+        endAtOnce(flags: .overloadManager, details: "overload_reset")
+        return bytes
+    }
+
+    private func endAtOnce(flags: ResponseFlags, details: StaticString) {
+        guard let stream else { return close(reset: true) }
+        Socket.resetOnClose(descriptor)
+        stream.downstreamFailed(flags: flags, details: details)
+    }
+
+    override func hasSlowBody(elapsed: Nanoseconds, rate: Int) -> Bool {
+        guard let stream, phase != .tunnel, let patience = stream.patienceWithBodies else { return false }
+        let givesNothing =
+            phase == .body && !isReadPaused && decoder.framing.isLength && !(decoder.expectsContinue && !stream.hasSentContinue)
+        let takesNothing = isWriteBlocked
+        let untaken = takesNothing ? Socket.unacknowledged(descriptor) : 0
+        return meter.lags(
+            stream.started, moved: bytesRead &+ bytesWritten &- UInt64(untaken), isWaiting: givesNothing || takesNothing, elapsed: elapsed,
+            rate: rate, patience: patience)
+    }
+
+    override func endSlowBodies() {
+        guard let stream else { return }
+        stats.downstreamRqIdleTimeout.increment()
+        if phase == .body, !stream.hasResponseStarted {
+            keepsAlive = false
+            stream.reply(
+                status: 408, flags: .streamIdleTimeout, details: "request_body_too_slow", body: "the request's body comes too slowly")
+        } else {
+            endAtOnce(flags: .streamIdleTimeout, details: phase == .body ? "request_body_too_slow" : "response_read_too_slow")
+        }
     }
 
     override func close(reset: Bool = false) {

@@ -4,6 +4,7 @@ import HTTP1
 import HTTP2
 import ProxyConfig
 import Reactor
+import Resilience
 import Telemetry
 
 /// A caller's HTTP/2 connection. Each of its streams has a side of its own.
@@ -37,6 +38,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
     private var pingDeadline = Instant.never
     private var ageDeadline = Instant.never
     private var pongIsDue = false
+    private var idleFrom: Instant
     private let keepalive: KeepaliveTimes?
 
     private static let settingsTime = Nanoseconds.seconds(10)
@@ -52,6 +54,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
             role: .server, limits: HTTP2Limits(filter.shared.configuration), pool: socket.listener.worker.http2Pool)
         let worker = socket.listener.worker
         settingsDeadline = worker.loop.now + Self.settingsTime
+        idleFrom = socket.opened
         super.init(socket)
         if let age = filter.shared.configuration.maxConnectionAge {
             // Spread, so that connections that came together do not leave together.
@@ -217,6 +220,7 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
 
     private func armIdle() {
         guard sides.isEmpty, shutdown == .none else { return }
+        idleFrom = worker.loop.now
         idleDeadline = worker.loop.now + (chain.httpFilter?.idleTimeout ?? .zero)
         pingDeadline = .never
         armDeadline()
@@ -319,6 +323,55 @@ final class HTTP2Downstream: DownstreamConnection, HTTP2Connection {
         worker.loop.setDeadline(self, worker.loop.now + Self.lingerTime)
     }
 
+    // MARK: Overload
+
+    override var idleSince: Instant? {
+        shutdown == .lingering ? (hasOutput ? nil : accepted) : sides.isEmpty && !hasOutput ? idleFrom : nil
+    }
+
+    override func closeIdle() {
+        if shutdown != .lingering {
+            session.goAway(.noError)
+            flushSession()
+        }
+        close()
+    }
+
+    /// Connections are too many: this one ends with the streams that it carries.
+    fileprivate func endWithItsStreams() {
+        announceShutdown()
+    }
+
+    override var bufferedBytes: Int { super.bufferedBytes + session.queuedBytes }
+
+    /// What is framed already belongs to no stream any more: then the connection goes.
+    override func resetHeaviest() -> Int {
+        let bytes = bufferedBytes
+        guard bytes > 0 else { return 0 }
+        if let side = sides.max(by: { $0.queuedBytes < $1.queuedBytes }), side.queuedBytes > 0 {
+            let queued = side.queuedBytes
+            side.stream?.downstreamFailed(flags: .overloadManager, details: "overload_reset")
+            return queued
+        }
+        abandonSides(flags: .overloadManager, details: "overload_reset")
+        close(reset: true)
+        return bytes
+    }
+
+    override func hasSlowBody(elapsed: Nanoseconds, rate: Int) -> Bool {
+        var found = false
+        for side in sides where side.lags(elapsed: elapsed, rate: rate) { found = true }
+        return found
+    }
+
+    override func endSlowBodies() {
+        let slow = sides.filter(\.isTooSlow)
+        for side in slow {
+            stats.downstreamRqIdleTimeout.increment()
+            side.endSlowBody()
+        }
+    }
+
     override func receivedEnd() {
         if shutdown != .lingering { abandonSides(flags: .downstreamConnectionTermination, details: "downstream_remote_disconnect") }
         close()
@@ -363,6 +416,8 @@ final class HTTP2DownstreamSide: DownstreamSide {
     private var isTunnel = false
     private var requestIsComplete = false
     private var responseIsComplete = false
+    private var meter = TransferMeter()
+    fileprivate private(set) var isTooSlow = false
 
     var isOpen: Bool { wire != nil }
     var connection: DownstreamConnection { owner! }
@@ -378,6 +433,7 @@ final class HTTP2DownstreamSide: DownstreamSide {
         isTunnel = false
         requestIsComplete = false
         responseIsComplete = false
+        isTooSlow = false
         wantsUpgrade = wire.isExtendedConnect
         if wantsUpgrade {
             stream.requestHead.becomeUpgrade(protocol: wire.protocolName)
@@ -449,6 +505,7 @@ final class HTTP2DownstreamSide: DownstreamSide {
 
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {
         guard let wire else { return }
+        if let owner, owner.worker.overload.order.level >= .endKeepAlive { owner.endWithItsStreams() }
         if isUpgrade {
             head.endUpgrade()
             session.respond(wire, head, endStream: false)
@@ -509,6 +566,30 @@ final class HTTP2DownstreamSide: DownstreamSide {
     }
 
     func abandonKeepAlive() {}
+
+    // MARK: Bodies that hardly move
+
+    fileprivate var queuedBytes: Int { wire?.queuedBytes ?? 0 }
+
+    fileprivate func lags(elapsed: Nanoseconds, rate: Int) -> Bool {
+        guard let stream, !isTunnel, let patience = stream.patienceWithBodies else { return false }
+        let givesNothing = !requestIsComplete && !isReadPaused && requestFraming.isLength
+        let queued = queuedBytes
+        isTooSlow = meter.lags(
+            stream.started, moved: stream.requestBytes &+ stream.responseBytes &- UInt64(queued), isWaiting: givesNothing || queued > 0,
+            elapsed: elapsed, rate: rate, patience: patience)
+        return isTooSlow
+    }
+
+    fileprivate func endSlowBody() {
+        guard let stream else { return }
+        let details: StaticString = queuedBytes > 0 ? "response_read_too_slow" : "request_body_too_slow"
+        if stream.hasResponseStarted {
+            stream.downstreamFailed(flags: .streamIdleTimeout, details: details)
+        } else {
+            stream.reply(status: 408, flags: .streamIdleTimeout, details: details, body: "the request's body comes too slowly")
+        }
+    }
 
     // MARK: Ends
 

@@ -50,6 +50,7 @@ final class WorkerListener: EventSource {
     /// The listener is not in the configuration any more, or the proxy drains.
     private(set) var isClosing = false
     private var connections: [DownstreamConnection] = []
+    private var isPaused = false
 
     /// Accepted in one turn before others get theirs.
     private static let acceptsPerTurn = 64
@@ -104,25 +105,46 @@ final class WorkerListener: EventSource {
 
     override func ready(_ readiness: Readiness) {
         for _ in 0..<Self.acceptsPerTurn {
+            if worker.overload.isFull, !isClosing { return pause(nil) }
             do {
                 let (descriptor, peer) = try Socket.accept(self.descriptor)
                 worker.stats.acceptedTotal.increment()
                 stats.downstreamCxTotal.increment()
                 serve(descriptor, peer)
+                if descriptor >= worker.overload.order.descriptorLine { _ = worker.makeRoom() }
             } catch {
-                if error.isExhaustion {
-                    // Keep serving what is open; waiting connections stay in the kernel's queue meanwhile.
-                    worker.loop.pauseListener(self)
-                    worker.loop.setDeadline(self, worker.loop.now + Self.acceptPause)
-                    worker.acceptPaused(self, error)
-                }
+                if error.isExhaustion { pause(error) }
                 return
             }
         }
     }
 
     override func deadlineReached(now: Instant) {
+        guard !worker.overload.isFull || worker.hasRoomAgain() else {
+            return worker.loop.setDeadline(self, now + Self.acceptPause)
+        }
+        resume()
+    }
+
+    /// What is open is served; new connections stay in the kernel's queue meanwhile.
+    private func pause(_ error: SystemError?) {
+        worker.loop.pauseListener(self)
+        worker.loop.setDeadline(self, worker.loop.now + Self.acceptPause)
+        worker.stats.acceptPauses.increment()
+        if !isPaused { worker.stats.acceptPaused.increment() }
+        isPaused = true
+        if let error { worker.acceptFailed(self, error) }
+    }
+
+    private func resume() {
+        guard isPaused else { return }
+        isPaused = false
+        worker.stats.acceptPaused.decrement()
         worker.loop.resumeListener(self)
+    }
+
+    func forEachConnection(_ body: (DownstreamConnection) -> Void) {
+        connections.forEach(body)
     }
 
     private func serve(_ descriptor: CInt, _ peer: SocketAddress) {
@@ -204,6 +226,7 @@ final class WorkerListener: EventSource {
         isClosing = true
         // The kernel has connected them already, and would reset them with the socket.
         ready(.readable)
+        resume()
         worker.loop.close(self)
         drainConnections(within: Nanoseconds(count: max(0, time.count) / 4))
     }

@@ -74,6 +74,10 @@ final class WorkerCluster {
     }
 
     /// Endpoints that stay keep their connections; the connections of those that left end with the stream they carry.
+    func forEachHost(_ body: (WorkerHost) -> Void) {
+        hosts.forEach(body)
+    }
+
     func update(hosts set: HostSet) {
         isResolved = set.isResolved
         var known = Dictionary(uniqueKeysWithValues: hosts.map { ($0.shared.address, $0) })

@@ -120,7 +120,7 @@ final class WorkerHost {
     }
 
     private func open<Upstream: Connection>(_ make: (CInt, Bool) -> Upstream) throws(SystemError) -> Upstream {
-        let (descriptor, isConnected) = try Socket.connect(to: shared.address)
+        let (descriptor, isConnected) = try Self.connect(to: shared.address, cluster.worker)
         let connection = make(descriptor, isConnected)
         do {
             try cluster.worker.loop.add(connection)
@@ -130,6 +130,16 @@ final class WorkerHost {
         }
         if isConnected { connection.connected() }
         return connection
+    }
+
+    /// The last descriptors are not for traffic.
+    static func connect(to address: SocketAddress, _ worker: Worker) throws(SystemError) -> (descriptor: CInt, isConnected: Bool) {
+        let opened = try Socket.connect(to: address)
+        guard opened.descriptor < worker.overload.order.descriptorEnd else {
+            Socket.close(opened.descriptor)
+            throw .tooManyDescriptors
+        }
+        return opened
     }
 
     // MARK: What becomes of connections
@@ -148,6 +158,10 @@ final class WorkerHost {
     /// It takes no new streams: GOAWAY, too old, or its stream numbers are used up.
     func retire(_ connection: HTTP2Upstream) {
         multiplexed.removeAll { $0 === connection }
+    }
+
+    func closeOldestIdle() {
+        for connection in idle.prefix((idle.count + 1) / 2) { connection.close() }
     }
 
     func putIdle(_ connection: HTTP1Upstream) {
