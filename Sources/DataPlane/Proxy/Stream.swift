@@ -123,6 +123,7 @@ final class Stream: Timed {
         isUpgrade = downstream.wantsUpgrade && filter.allowsUpgrade(requestHead)
         isGRPC = GRPC.isGRPC(requestHead)
         if isGRPC { filter.stats.downstreamRqGRPCTotal.increment() }
+        if worker.shedsRequests { return shed(by: worker) }
         filter.sanitize(requestHead, from: downstream.connection, random: &worker.random)
         do {
             try PathNormalizer.normalize(requestHead)
@@ -573,6 +574,7 @@ final class Stream: Timed {
             responseHead.append(name: "content-type", value: "text/plain; charset=utf-8".utf8, known: .contentType)
         }
         responseHead.append(name: "server", value: "outrigger".utf8, known: .server)
+        if self.flags.contains(.overloadManager) { responseHead.tellOverload() }
         if worker.exposesReplyDetails {
             responseHead.append(name: "x-outrigger-details", value: "\(self.flags) \(details)".utf8, known: .outriggerDetails)
         }
