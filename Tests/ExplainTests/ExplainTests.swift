@@ -106,8 +106,8 @@ private let mesh = """
         action: {target: {virtualService: {virtualServiceRef: {name: color}}}}
     """
 
-private func compile(_ from: String, options: CompileOptions = CompileOptions()) throws -> CompiledNode {
-    let loaded = MeshLoader.load(paths: ["-"], standardInput: mesh)
+private func compile(_ from: String, options: CompileOptions = CompileOptions(), and more: String = "") throws -> CompiledNode {
+    let loaded = MeshLoader.load(paths: ["-"], standardInput: mesh + more)
     try #require(!loaded.hasErrors, "\(loaded.diagnostics)")
     return try MeshCompiler.compile(loaded.resources, for: Explainer.subject(named: from, in: loaded.resources), options: options).get()
 }
@@ -228,6 +228,60 @@ struct ExplainTests {
         #expect(listener.silentDefaults.contains("address: 127.0.0.1:15001 (Outrigger default (Sidecar spec.outbound.http.bind))"))
         let cluster = try Explainer.explain(ask("http://color.local/"), in: node).only("policy", "cds_egress_m_red_default_http_8080")
         #expect(cluster.silentDefaults.contains("connect_timeout: 1s (App Mesh default)"))
+    }
+
+    @Test("policies of the caller's side are told in words, with who set them")
+    func trafficPolicies() throws {
+        let policies = """
+
+            ---
+            apiVersion: outrigger/v1
+            kind: TrafficPolicy
+            metadata: {name: red}
+            spec:
+              targetRef: {kind: VirtualNode, name: red}
+              resilience: standard
+              serviceBreaker: {failurePercent: 60}
+              limits: {maxRequests: 100}
+            ---
+            apiVersion: outrigger/v1
+            kind: TrafficPolicy
+            metadata: {name: rest}
+            spec:
+              targetRef: {kind: VirtualRouter, name: color, route: rest}
+              timeout: 5s
+              retries: {maxRetries: 3, hedge: {after: 200ms}}
+              rateLimit: {requests: 100, burst: 50}
+              fault: {delay: {fixed: 2s, percent: 0.5}, headers: [{name: x-chaos, match: {exact: "on"}}]}
+              mirror: [{virtualNode: {name: blue}, percent: 10}]
+              headers: {request: {set: {x-load: "1"}}}
+            """
+        let explanation = try Explainer.explain(ask("http://color.local/"), in: compile("front", and: policies))
+        let route = try explanation.only("policy", "request")
+        for line in [
+            "timeout 5s for the whole request, idle timeout 300s",
+            "retries: 3 at most, on 5xx, connect-failure, refused-stream, reset, unavailable, 1s a try, and what the endpoint may have begun "
+                + "only if the method may be repeated",
+            "the first goes at once to another endpoint, the next within 0.075s, later ones within 0.250s",
+            "without an answer after 0.200s a second attempt goes beside the first",
+            "rate limit: 100 requests in 1s, 50 at once; more get 429",
+            "fault injected: 0.5% of the requests wait 2s, where header x-chaos is on",
+            "a copy of 10% of the requests goes to cds_egress_m_blue_default_http_8080, whose answer nobody sees",
+            "headers of the request: x-load is set to \"1\"",
+        ] { #expect(route.text.split(separator: "\n").contains(Substring(line)), "\(line) in\n\(route.text)") }
+        #expect(route.silentDefaults.contains("timeout: 5s (TrafficPolicy/rest)"))
+        let cluster = try explanation.only("policy", "cds_egress_m_red_default_http_8080")
+        for line in [
+            "HTTP/1.1, peak EWMA (by latency), connect timeout 1s",
+            "each endpoint has a breaker: 3 errors in a row, or 50% failed or 80% took longer than 5s of the last 20 calls, if there were 20: "
+                + "open for 2s, 160% of that the next time in a row, 30s at most; then 3 calls must show that it is well; the load comes "
+                + "back over 10s",
+            "at most 50% of the endpoints are out, and only those that fail 30 percentage points more often than the median",
+            "beyond that 64 requests wait, 0.100s at most",
+            "retries of all: at most 20% of the requests under way, 3 in any case",
+        ] { #expect(cluster.text.split(separator: "\n").contains(Substring(line)), "\(line) in\n\(cluster.text)") }
+        #expect(cluster.text.contains("the service as a whole has a breaker: 60% failed of the calls of the last 10s"))
+        #expect(cluster.silentDefaults.contains("outlier_detection: none (TrafficPolicy/red: standard: endpointBreaker takes its place)"))
     }
 
     @Test(

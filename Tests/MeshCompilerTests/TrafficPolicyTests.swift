@@ -145,6 +145,12 @@ struct TrafficPolicyTests {
         for count in 1...all.count {
             #expect(try status(Array(all[..<count].reversed())) == .http(status: 500 + count))
         }
+        let none = [
+            Self.policy(Self.toNode, "fault: {abort: {httpStatus: 501, percent: 5}}\nmirror: [{virtualNode: {name: b}}]"),
+            Self.policy("VirtualService, name: svc, route: r", "fault: none\nmirror: none", name: "q"), Fixture.node("b"),
+        ]
+        #expect(try Self.compile(none).host("svc.default").routes[0].fault == nil)
+        #expect(try Self.compile(none).forward("svc.default").mirrors == [])
         #expect(try status([(Self.toNode, 501, ""), (Self.toNode, 502, "callers: [{name: calls}]")]) == .http(status: 502))
         #expect(try status([(Self.toNode, 501, "callers: [{name: other}]")]) == nil)
     }
@@ -189,6 +195,37 @@ struct TrafficPolicyTests {
                 == FaultInjection(
                     delay: .seconds(2), delayShare: Share(percent: 0.5),
                     headers: [HeaderMatcher(name: "x-chaos", condition: .exact("on"))]))
+    }
+
+    @Test("a route to two nodes has the policy of the one with the greater weight, and who says otherwise hears of it")
+    func weights() throws {
+        func status(_ a: Int, _ b: Int, _ other: Int = 502) throws -> (FaultInjection.Abort?, [String]) {
+            let both = "{virtualNodeRef: {name: a}, weight: \(a)}, {virtualNodeRef: {name: b}, weight: \(b)}"
+            let route = "{name: r, httpRoute: {match: {prefix: /}, action: {weightedTargets: [\(both)]}}}"
+            let compiled = try Fixture.compile([
+                Fixture.caller, Fixture.service, Fixture.router(route), Fixture.node("a"), Fixture.node("b"),
+                Self.policy(Self.toNode, "fault: {abort: {httpStatus: 501, percent: 5}}"),
+                Self.policy("VirtualNode, name: b", "fault: {abort: {httpStatus: \(other), percent: 5}}", name: "q"),
+            ])
+            return (try compiled.host("svc.default").routes[0].fault?.abort, compiled.remarks)
+        }
+        #expect(try status(9, 1).0 == .http(status: 501) && status(1, 9).0 == .http(status: 502) && status(0, 9).0 == .http(status: 502))
+        #expect(try status(5, 5).0 == .http(status: 501))
+        #expect(try status(9, 1).1.contains { $0.hasPrefix("TrafficPolicy/q spec.fault: route r leads to VirtualNode/a") })
+        #expect(try status(0, 9).1 == [] && status(9, 1, 501).1 == [])
+    }
+
+    @Test("what is said of requests does nothing to connections, and says so")
+    func connections() throws {
+        let service = "kind: VirtualService\nmetadata: {name: svc}\nspec: {provider: {virtualNode: {virtualNodeRef: {name: a}}}}"
+        let documents = [
+            Fixture.caller, service, Fixture.node("a", protocol: "tcp"),
+            Self.policy(Self.toNode, "resilience: standard\ntimeout: 1s\nrateLimit: {requests: 5}"),
+        ]
+        let caller = try Fixture.compile(documents)
+        #expect(caller.remarks.map { String($0.prefix(31)) } == ["TrafficPolicy/p spec.timeout: V"])
+        #expect(try caller.cluster("cds_egress_m_a_default_tcp_8080").resilience == .standard)
+        #expect(try Fixture.compile(documents, node: "a").remarks.contains { $0.contains("spec.rateLimit: port 8080 speaks tcp") })
     }
 
     @Test("a gateway's callers are callers, and a policy of a GatewayRoute goes before all")

@@ -95,10 +95,10 @@ struct TrafficPolicyTests {
                 mirror: [{virtualNode: {name: b}, port: 8080, percent: 0.5}]
                 """)
         #expect(
-            policy.fault?.injection
+            policy.fault?.value?.injection
                 == FaultInjection(delay: .seconds(2), delayShare: Share(millionths: 2500), abort: .grpc(code: 14), abortShare: .all))
         #expect(
-            policy.mirrors == [.init(virtualNode: ObjectReference(name: "b"), port: 8080, share: Share(millionths: 5000))])
+            policy.allMirrors == [.init(virtualNode: ObjectReference(name: "b"), port: 8080, share: Share(millionths: 5000))])
     }
 
     @Test(

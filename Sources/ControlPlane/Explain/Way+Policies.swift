@@ -148,7 +148,10 @@ extension FaultInjection {
 }
 
 extension Share {
-    fileprivate var words: String { self == .all ? "all requests" : "\(percent)% of the requests" }
+    fileprivate var words: String {
+        guard self != .all else { return "all requests" }
+        return "\(millionths % 10_000 == 0 ? "\(millionths / 10_000)" : "\(percent)")% of the requests"
+    }
 }
 
 extension HashKey {

@@ -34,6 +34,7 @@ extension Compilation {
         var configuration: RouteConfiguration?
         let filter: NetworkFilter
         if mapping.protocol == .tcp {
+            _ = inboundRateLimit(of: node, mapping)
             let idle = listener.timeout?.policy.idle
             if idle == nil {
                 assume("listeners[\(name)].filter_chains[\(mapping.port)].tcp_proxy.idle_timeout", "300s", Defaults.appMesh)
@@ -69,7 +70,8 @@ extension Compilation {
         let action = ForwardAction(
             target: .cluster(cluster), timeout: requestTimeout(timeout, path), idleTimeout: idleTimeout(timeout, path))
         let route = Route(
-            name: "ingress", match: RouteMatch(path: .prefix("/")), action: .forward(action), rateLimit: inboundRateLimit(of: node))
+            name: "ingress", match: RouteMatch(path: .prefix("/")), action: .forward(action), rateLimit: inboundRateLimit(of: node, mapping)
+        )
         return RouteConfiguration(name: name, virtualHosts: [VirtualHost(name: "ingress", domains: ["*"], routes: [route])])
     }
 

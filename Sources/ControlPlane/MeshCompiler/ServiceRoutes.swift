@@ -79,10 +79,7 @@ extension Compilation {
             return RouteOrder.sorted(router.routes).compactMap { index, route in
                 guard route.rule.port == nil || route.rule.port == mapping.port else { return nil }
                 guard var planned = httpRoute(router, route, (FieldPath.spec / "routes")[index], mapping, policy) else { return nil }
-                let targets = route.rule.targets.compactMap { target in
-                    find(target.virtualNode, router.meta, resources.virtualNodes).map { (node: $0, weight: target.weight) }
-                }
-                apply(routePolicies(service, router, route.name, targets), to: &planned, port: mapping)
+                apply(routePolicies(service, router, route.name, nodes(router, route)), to: &planned, port: mapping)
                 return planned
             }
         }
@@ -153,6 +150,13 @@ extension Compilation {
 
     // MARK: Targets
 
+    /// Those that are known, with their weights.
+    private func nodes(_ router: VirtualRouter, _ route: RouterRoute) -> [(node: VirtualNode, weight: Int)] {
+        route.rule.targets.compactMap { target in
+            find(target.virtualNode, router.meta, resources.virtualNodes).map { (node: $0, weight: target.weight) }
+        }
+    }
+
     /// Nil: no target is left that a request could go to.
     private mutating func target(
         _ router: VirtualRouter, _ route: RouterRoute, _ field: FieldPath, _ mapping: PortMapping, _ policy: CallPolicy
@@ -221,6 +225,7 @@ extension Compilation {
             return nil
         case .virtualNode(let reference):
             guard let node = find(reference, service.meta, resources.virtualNodes) else { return nil }
+            warnOfRequests(routePolicies(service, nil, nil, [(node, 1)]), service, mapping)
             return PlannedTCP(
                 target: .cluster(egressCluster(node, mapping, policy)), idleTimeout: Defaults.idleTimeout, isIdleTimeoutAssumed: true)
         case .virtualRouter(let reference):
@@ -233,6 +238,7 @@ extension Compilation {
             }
             guard let (index, route) = routes.first, case .tcp(let rule) = route.rule else { return nil }
             guard let target = target(router, route, (FieldPath.spec / "routes")[index], mapping, policy) else { return nil }
+            warnOfRequests(routePolicies(service, router, route.name, nodes(router, route)), service, mapping)
             return PlannedTCP(
                 target: target, idleTimeout: limit(rule.idleTimeout, default: Defaults.idleTimeout),
                 isIdleTimeoutAssumed: rule.idleTimeout == nil)

@@ -75,12 +75,12 @@ extension Compilation {
     /// What holds for a route of a service: of its nodes (the one with the greatest weight last), the router, the service, the route.
     ///
     /// - Parameter targets: where requests go, with weights.
-    func routePolicies(
+    mutating func routePolicies(
         _ service: VirtualService, _ router: VirtualRouter?, _ route: String?, _ targets: [(node: VirtualNode, weight: Int)]
     ) -> [TrafficPolicy] {
-        var found: [TrafficPolicy] = []
         let nodes = targets.filter { $0.weight > 0 }.sorted { ($0.weight, $1.node.key) < ($1.weight, $0.node.key) }
-        for target in nodes { found += policies(of: target.node.key) }
+        var found = nodes.flatMap { policies(of: $0.node.key) }
+        if let route { warnOfDifferences(found, route) }
         if let router { found += policies(of: router.key) }
         found += policies(of: service.key)
         if let route {
@@ -88,6 +88,30 @@ extension Compilation {
             found += policies(of: service.key, route: route)
         }
         return found
+    }
+
+    /// One route leads to several nodes, whose policies say different things about its requests.
+    private mutating func warnOfDifferences(_ ofNodes: [TrafficPolicy], _ route: String) {
+        for (index, policy) in ofNodes.enumerated() {
+            for other in ofNodes[(index + 1)...] where other.targetKey != policy.targetKey {
+                for part in policy.requestParts where other.requestParts.contains(part) && !policy.says(part, as: other) {
+                    warn(
+                        policy.key, .spec / part.rawValue,
+                        "route \(route) leads to \(other.targetKey.qualified) too, of which \(other.key.qualified) says otherwise, and "
+                            + "which has the greater weight: that holds for all of the route")
+                }
+            }
+        }
+    }
+
+    /// Connections have no requests.
+    mutating func warnOfRequests(_ policies: [TrafficPolicy], _ service: VirtualService, _ mapping: PortMapping) {
+        for policy in policies {
+            for part in policy.requestParts where !(part == .rateLimit && policy.rateLimit?.value?.side == .callee) {
+                let text = "\(service.key.qualified) speaks tcp on \(mapping.port), which has no requests: this has no effect there"
+                warn(policy.key, .spec / part.rawValue, text)
+            }
+        }
     }
 
     func routePolicies(_ route: GatewayRoute) -> [TrafficPolicy] { policies(of: route.key) }
@@ -118,7 +142,7 @@ extension Compilation {
                 planned.note("timeout", timeout.value.map(duration) ?? "none", source(policy))
             }
             if let keys = policy.balancing?.hashKeys { action.hashKeys = keys }
-            if !policy.mirrors.isEmpty { action.mirrors = mirrors(of: policy, port) }
+            if policy.mirrors != nil { action.mirrors = mirrors(of: policy, port) }
             planned.route.action = .forward(action)
         }
     }
@@ -126,17 +150,24 @@ extension Compilation {
     private func apply(_ policy: TrafficPolicy, to route: inout Route) {
         if !policy.requestHeaders.isEmpty { route.requestHeaders = policy.requestHeaders }
         if !policy.responseHeaders.isEmpty { route.responseHeaders = policy.responseHeaders }
-        if let limit = policy.rateLimit, limit.side == .caller { route.rateLimit = limit.limit }
-        if let fault = policy.fault {
+        switch policy.rateLimit {
+        case .on(let limit): if limit.side == .caller { route.rateLimit = limit.limit }
+        case .off: route.rateLimit = nil
+        case nil: break
+        }
+        switch policy.fault {
+        case .on(let fault):
             var injection = fault.injection
             injection.headers = fault.headers.map(HeaderMatcher.init)
             route.fault = injection
+        case .off: route.fault = nil
+        case nil: break
         }
     }
 
     /// Whoever may call the target may send copies to its mirrors: these need not be backends.
     private mutating func mirrors(of policy: TrafficPolicy, _ called: PortMapping) -> [RequestMirror] {
-        policy.mirrors.enumerated().compactMap { index, mirror in
+        policy.allMirrors.enumerated().compactMap { index, mirror in
             let path = (FieldPath.spec / "mirror")[index]
             let key = mirror.virtualNode.key(.virtualNode, from: policy.meta)
             guard let node = resources.virtualNodes[key] else {
@@ -162,12 +193,36 @@ extension Compilation {
     // MARK: The called side
 
     /// The limit of a node's own listeners.
-    func inboundRateLimit(of node: VirtualNode) -> LocalRateLimit? {
-        resources.trafficPolicies(of: node.key).last { $0.rateLimit?.side == .callee }?.rateLimit?.limit
+    mutating func inboundRateLimit(of node: VirtualNode, _ mapping: PortMapping) -> LocalRateLimit? {
+        guard let policy = resources.trafficPolicies(of: node.key).last(where: { $0.rateLimit?.value?.side == .callee }) else { return nil }
+        if mapping.protocol == .tcp {
+            warn(policy.key, .spec / "rateLimit", "port \(mapping.port) speaks tcp, which has no requests: this has no effect there")
+        }
+        return policy.rateLimit?.value?.limit
     }
 }
 
 extension TrafficPolicy {
+    /// What it says of requests in so many words.
+    fileprivate var requestParts: [Part] {
+        parts.filter { !$0.isOfCluster && ($0 != .retries || retries != nil) }
+    }
+
+    fileprivate func says(_ part: Part, as other: TrafficPolicy) -> Bool {
+        switch part {
+        case .loadBalancing: balancing == other.balancing
+        case .endpointBreaker: endpointBreaker == other.endpointBreaker
+        case .serviceBreaker: serviceBreaker == other.serviceBreaker
+        case .limits: limits == other.limits
+        case .retries: retries == other.retries
+        case .timeout: timeout == other.timeout
+        case .rateLimit: rateLimit == other.rateLimit
+        case .fault: fault == other.fault
+        case .mirror: mirrors == other.mirrors
+        case .headers: requestHeaders == other.requestHeaders && responseHeaders == other.responseHeaders
+        }
+    }
+
     fileprivate var retryBudget: RetryBudgetLimits? {
         retries?.value?.budget
     }

@@ -163,17 +163,18 @@ public struct TrafficPolicy: Hashable, Sendable {
     public var retries: Setting<Retries>?
     /// Of requests, where their route says none.
     public var timeout: Setting<Duration>?
-    public var rateLimit: RateLimit?
-    public var fault: Fault?
-    public var mirrors: [Mirror]
+    public var rateLimit: Setting<RateLimit>?
+    public var fault: Setting<Fault>?
+    public var mirrors: Setting<[Mirror]>?
     public var requestHeaders: HeaderChanges
     public var responseHeaders: HeaderChanges
 
     public init(
         meta: ResourceMeta, target: Target, callers: [Caller] = [], isStandard: Bool = false, balancing: Balancing? = nil,
         endpointBreaker: Setting<EndpointPolicy>? = nil, serviceBreaker: Setting<BreakerPolicy>? = nil, limits: Limits? = nil,
-        retries: Setting<Retries>? = nil, timeout: Setting<Duration>? = nil, rateLimit: RateLimit? = nil, fault: Fault? = nil,
-        mirrors: [Mirror] = [], requestHeaders: HeaderChanges = HeaderChanges(), responseHeaders: HeaderChanges = HeaderChanges()
+        retries: Setting<Retries>? = nil, timeout: Setting<Duration>? = nil, rateLimit: Setting<RateLimit>? = nil,
+        fault: Setting<Fault>? = nil,
+        mirrors: Setting<[Mirror]>? = nil, requestHeaders: HeaderChanges = HeaderChanges(), responseHeaders: HeaderChanges = HeaderChanges()
     ) {
         self.meta = meta
         self.target = target
@@ -206,11 +207,13 @@ extension TrafficPolicy {
             case .timeout: timeout != nil
             case .rateLimit: rateLimit != nil
             case .fault: fault != nil
-            case .mirror: !mirrors.isEmpty
+            case .mirror: mirrors != nil
             case .headers: !requestHeaders.isEmpty || !responseHeaders.isEmpty
             }
         }
     }
+
+    public var allMirrors: [Mirror] { mirrors?.value ?? [] }
 
     public var targetKey: ResourceKey {
         let kind: ResourceKind =

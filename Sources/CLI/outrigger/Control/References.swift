@@ -49,7 +49,7 @@ enum References {
             Set(policy.exceptions.map { $0.virtualNode.key(.virtualNode, from: policy.meta) })
                 .union([ResourceKey(kind: .mesh, namespace: nil, name: policy.mesh)])
         case .trafficPolicy(let policy):
-            Set(policy.callerKeys + policy.mirrors.map { $0.virtualNode.key(.virtualNode, from: policy.meta) }).union([policy.targetKey])
+            Set(policy.callerKeys + policy.allMirrors.map { $0.virtualNode.key(.virtualNode, from: policy.meta) }).union([policy.targetKey])
         }
     }
 

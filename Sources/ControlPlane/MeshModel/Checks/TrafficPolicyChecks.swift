@@ -11,7 +11,7 @@ extension MeshChecker {
                 let kind = policy.callerKeys[index].kind
                 check(caller.reference, to: kind, from: policy, at: (.spec / "callers")[index])
             }
-            for (index, mirror) in policy.mirrors.enumerated() { checkMirror(mirror, of: policy, at: (.spec / "mirror")[index]) }
+            for (index, mirror) in policy.allMirrors.enumerated() { checkMirror(mirror, of: policy, at: (.spec / "mirror")[index]) }
             let site = TrafficPolicy.Site(target: policy.targetKey, route: policy.target.route)
             for other in byTarget[site] ?? [] { checkContradiction(policy, other) }
             byTarget[site, default: []].append(policy)

@@ -17,9 +17,9 @@ extension TrafficPolicy {
         let retries = spec.orNone("retries", .object(Retries.init))
         let timeout = spec.orNone("timeout", .positiveDuration)
         let callee = target?.kind == .virtualNode && callers.isEmpty
-        let rateLimit = spec.optional("rateLimit", .object { RateLimit($0, side: callee ? .callee : .caller) })
-        let fault = spec.optional("fault", .object(Fault.init))
-        let mirrors = spec.list("mirror", of: .object(Mirror.init), count: 1...5)
+        let rateLimit = spec.orNone("rateLimit", .object { RateLimit($0, side: callee ? .callee : .caller) })
+        let fault = spec.orNone("fault", .object(Fault.init))
+        let mirrors = spec.orNone("mirror", .list(of: .object(Mirror.init), count: 1...5))
         let headers = spec.optional("headers", .object(Self.headers))
         guard let target else { return nil }
         self.init(
