@@ -164,7 +164,7 @@ let package = Package(
                 "outrigger", "ControlAPI", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        tests("ProxyTests", ["Proxy", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),
+        tests("ProxyTests", ["Proxy", "Balancing", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),
         tests("RolloutTests", ["Rollout", "Base"]),
         tests("CertificateAuthorityTests", ["CertificateAuthority", "Transport", "ProxyConfig"]),
         .executableTarget(name: "event-appender", dependencies: ["EventStore"], path: "Tests/EventAppender", swiftSettings: strict),

@@ -1,3 +1,4 @@
+import Balancing
 import Base
 import ProxyConfig
 import Reactor
@@ -21,7 +22,7 @@ private func runtime(_ cluster: Cluster, hosts: [HostSeed] = []) -> RuntimeClust
     let now = Instant(nanoseconds: 0)
     let detector = OutlierDetector(cluster: cluster.name, configuration: nil, events: OutlierEventLog(), now: now, seed: 1)
     return RuntimeCluster(
-        configuration: cluster, tls: nil, detector: detector,
+        configuration: cluster, tls: nil, detector: detector, balancing: BalancingRules(cluster, locality: Locality()),
         hosts: HostSeed.hosts(hosts, detector: detector, isResolved: !hosts.isEmpty, now: now))
 }
 

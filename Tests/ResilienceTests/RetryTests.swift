@@ -265,16 +265,16 @@ struct DeadlineTests {
 struct LimitTests {
     @Test("a token bucket passes its rate and its burst, and says when the next one may")
     func tokens() {
-        var bucket = TokenBucket(perSecond: 10, burst: 5, now: Instant(nanoseconds: 0))
+        let bucket = TokenBucket(LocalRateLimit(burst: 5, requests: 10))
         func at(_ milliseconds: Int64) -> Instant { Instant(nanoseconds: milliseconds * 1_000_000) }
-        let burst = (0..<20).count { _ in bucket.take(now: at(0)) }
+        let burst = (0..<20).count { _ in bucket.take(now: at(0)) == nil }
         #expect(burst == 5)
-        #expect(bucket.wait(now: at(0)).milliseconds == 100)
-        #expect(bucket.take(now: at(99)) == false)
-        #expect(bucket.take(now: at(100)) == true)
-        let steady = (0..<100).count { bucket.take(now: at(100 + Int64($0) * 10)) }
+        #expect(bucket.take(now: at(0))?.milliseconds == 100)
+        #expect(bucket.take(now: at(99)) == .milliseconds(1))
+        #expect(bucket.take(now: at(100)) == nil)
+        let steady = (0..<100).count { bucket.take(now: at(100 + Int64($0) * 10)) == nil }
         #expect(steady == 9)
-        let later = (0..<20).count { _ in bucket.take(now: at(3_600_000)) }
+        let later = (0..<20).count { _ in bucket.take(now: at(3_600_000)) == nil }
         #expect(later == 5)
     }
 

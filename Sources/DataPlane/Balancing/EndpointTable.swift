@@ -98,6 +98,11 @@ public struct EndpointTable {
         latencyHalfLife = Self.halfLife(rules)
     }
 
+    /// Whether anybody asks for latencies: to keep them costs each request something.
+    private var tracksLatency: Bool {
+        if case .peakEWMA = rules.policy { true } else { false }
+    }
+
     private static func halfLife(_ rules: BalancingRules) -> Nanoseconds {
         if case .peakEWMA(let time) = rules.policy { max(Nanoseconds(time), .milliseconds(1)) } else { .seconds(1) }
     }
@@ -150,6 +155,8 @@ public struct EndpointTable {
         return Pick(index: groups[group].candidates[start], isPanic: groups[group].isPanicking, isRepeat: true)
     }
 
+    public var wantsProbes: Bool { !probing.isEmpty }
+
     /// An endpoint that wants a probe, for a request that may be risked; nil if there is none. Each in turn: it may refuse a second one.
     /// Only a first attempt should be a probe: with several endpoints out, the retries of one request would all be spent on them.
     public mutating func pickProbe(excluding tried: TriedEndpoints = TriedEndpoints()) -> Int? {
@@ -171,18 +178,31 @@ public struct EndpointTable {
 
     public mutating func started(_ index: Int, now: Instant) {
         loads[index].active += 1
+        loads[index].waiting += 1
         loads[index].starts &+= now.nanoseconds / 1000
+    }
+
+    /// The endpoint has begun to answer: from here on the request says nothing more about how long one waits. `released` comes later.
+    public mutating func answered(_ index: Int, started: Instant, latency: Nanoseconds?, now: Instant) {
+        precondition(loads[index].waiting > 0, "endpoint \(index) answered more requests than it got")
+        loads[index].waiting -= 1
+        loads[index].starts = loads[index].waiting == 0 ? 0 : loads[index].starts &- started.nanoseconds / 1000
+        if let latency, tracksLatency { loads[index].take(sample: latency, now: now, halfLife: latencyHalfLife) }
+    }
+
+    /// A request that was `answered` is over.
+    public mutating func released(_ index: Int) {
+        precondition(loads[index].active > 0, "endpoint \(index) finished more requests than it started")
+        loads[index].active -= 1
+        if loads[index].active == 0, !slots[index].isMember { free.append(index) }
     }
 
     /// - Parameters:
     ///   - started: what `started` was told.
     ///   - latency: of its answer, or as long as one waited in vain; nil if that says nothing about the endpoint: an error comes fast.
     public mutating func finished(_ index: Int, started: Instant, latency: Nanoseconds?, now: Instant) {
-        precondition(loads[index].active > 0, "endpoint \(index) finished more requests than it started")
-        loads[index].active -= 1
-        loads[index].starts = loads[index].active == 0 ? 0 : loads[index].starts &- started.nanoseconds / 1000
-        if let latency { loads[index].take(sample: latency, now: now, halfLife: latencyHalfLife) }
-        if loads[index].active == 0, !slots[index].isMember { free.append(index) }
+        answered(index, started: started, latency: latency, now: now)
+        released(index)
     }
 
     /// How many of the endpoints that may be chosen look slow now: to expect more than `threshold` of them is to wait for that long.

@@ -6,12 +6,14 @@ struct EndpointLoad {
     var weight: UInt32
     /// Requests of this worker that are under way.
     var active: UInt32
+    /// Those of them that have no answer yet.
+    var waiting: UInt32 = 0
     /// Of its weight, what it gets now: below 1 on the ramp.
     var share: Double = 1
     /// Peak EWMA of the latency in nanoseconds, as of `sampledAt`; 0 = no sample.
     var latency: Double = 0
     var sampledAt = Instant(nanoseconds: 0)
-    /// The sum of the starts of those under way, in microseconds, for their mean age: of 100,000 it stays exact for years.
+    /// The sum of the starts of those that wait, in microseconds, for their mean age: of 100,000 it stays exact for years.
     var starts: Int64 = 0
     /// Of its address: the same in every process.
     var identity: UInt64 = 0

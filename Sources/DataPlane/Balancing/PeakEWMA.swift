@@ -40,9 +40,9 @@ extension EndpointLoad {
         max(decayed(now: now, halfLife: halfLife), meanAge(now: now))
     }
 
-    /// Of what is under way.
+    /// Of what waits for an answer.
     func meanAge(now: Instant) -> Double {
-        active == 0 ? 0 : max(Double(now.nanoseconds) - Double(starts) / Double(active) * 1000, 0)
+        waiting == 0 ? 0 : max(Double(now.nanoseconds) - Double(starts) / Double(waiting) * 1000, 0)
     }
 
     func decayed(now: Instant, halfLife: Nanoseconds) -> Double {

@@ -25,7 +25,7 @@ extension Stream {
         if responseStartedAt != .never { record.responseDuration = (responseStartedAt - started).count }
         record.upstreamHost = host?.shared.address
         record.upstreamCluster = cluster?.nameBytes ?? []
-        record.attempts = attempts
+        record.attempts = attempts.count
         if let route { record.routeName = Array(route.name.utf8) }
         downstream?.connection.describe(&record)
         return record

@@ -11,15 +11,9 @@ import Telemetry
 ///
 /// `begin` → `requestHeadReceived` (route, pick, lease, encode) → `requestBody`, `requestEnded` → `responseHeadReceived` →
 /// `responseBody`, `responseEnded` → `finish`. It knows neither codec nor socket: both sides tell it what happened, and it tells them
-/// what to do. What goes wrong on the way ends in exactly one of `reply` (nothing was sent yet) or `downstream.cut`.
+/// what to do. What goes wrong on the way is tried again (`Stream+Retries`), or ends in exactly one of `reply` (nothing was sent yet) or
+/// `downstream.cut`.
 final class Stream: Timed {
-    private enum Attempt {
-        case none
-        case underWay
-        /// Its one outcome has been recorded.
-        case over
-    }
-
     // HTTP/1 decodes into them; HTTP/2 has heads of its own and exchanges them.
     var requestHead = Head()
     var requestTrailers = Head()
@@ -29,48 +23,46 @@ final class Stream: Timed {
     /// Set from `begin` to `finish`.
     private(set) var filter: WorkerHTTPFilter! = nil
     private(set) var downstream: (any DownstreamSide)?
-    private var upstream: (any UpstreamSide)?
-    @safe private unowned(unsafe) let worker: Worker
+    var upstream: (any UpstreamSide)?
+    @safe unowned(unsafe) let worker: Worker
 
     private(set) var route: CompiledRoute?
+    private(set) var policy: RoutePolicy?
     private var routeStats: RouteStats?
     private(set) var cluster: WorkerCluster?
     private(set) var host: WorkerHost?
     private var pickIsCounted = false
     /// While the destination of the request is looked up (ORIGINAL_DST), or the protocol of its connection is negotiated.
-    private var waiter: StreamWaiter?
-    /// Body that came while the stream waited, and what an endpoint may refuse unprocessed: kept until it answers.
-    private var heldBody = ByteBuffer()
-    /// `heldBody` is all of the body so far.
-    private var holdsBody = true
-    private static let maxHeldBody = 64 * 1024
+    var waiter: StreamWaiter?
+    var body = HeldBody()
+    var attempts = Attempts()
+    var place = Place()
+    /// Copies of this request.
+    var shadows: [ShadowSide] = []
+    /// It is itself a copy: nobody waits for its answer.
+    private(set) var isShadow = false
 
-    private var requestFraming = Framing.none
-    private var isGRPC = false
+    var requestFraming = Framing.none
+    private(set) var isGRPC = false
     private var isUpgrade = false
-    private var isTunnel = false
-    private var requestIsComplete = false
-    private var requestIsForwarded = false
-    private(set) var hasResponseStarted = false
+    private(set) var isTunnel = false
+    var requestIsComplete = false
+    var requestIsForwarded = false
+    var hasResponseStarted = false
     private(set) var hasSentContinue = false
-    private var responseIsComplete = false
-    private var isOver = false
-    private var attempt = Attempt.none
-    private(set) var attempts = 0
-    private var raceWasRetried = false
-    private var refusals = 0
-    private var tunnelEnds = 0
+    var responseIsComplete = false
+    private(set) var isOver = false
+    var tunnelEnds = 0
 
     private(set) var started = Instant.never
     private(set) var requestEndedAt = Instant.never
-    private var attemptStarted = Instant.never
-    private(set) var responseStartedAt = Instant.never
-    private var requestDeadline = Instant.never
-    private var lastActivity = Instant.never
-    private(set) var requestBytes: UInt64 = 0
-    private(set) var responseBytes: UInt64 = 0
-    private(set) var flags: ResponseFlags = []
-    private(set) var details: StaticString = "via_upstream"
+    var responseStartedAt = Instant.never
+    private(set) var requestDeadline = Instant.never
+    var lastActivity = Instant.never
+    var requestBytes: UInt64 = 0
+    var responseBytes: UInt64 = 0
+    var flags: ResponseFlags = []
+    var details: StaticString = "via_upstream"
     private(set) var transportFailure = LogText.none
 
     init(worker: Worker) {
@@ -80,6 +72,29 @@ final class Stream: Timed {
     // MARK: A request begins
 
     func begin(downstream: any DownstreamSide, filter: WorkerHTTPFilter, now: Instant) {
+        reset(downstream: downstream, filter: filter, now: now)
+        filter.stats.downstreamRqTotal.increment()
+        filter.stats.downstreamRqActive.increment()
+    }
+
+    /// Begins as a copy of `original`, whose head is ready to be sent.
+    func beginShadow(_ side: ShadowSide, of original: Stream, to cluster: WorkerCluster) {
+        reset(downstream: side, filter: original.filter, now: worker.loop.now)
+        isShadow = true
+        requestHead.copy(original.requestHead)
+        requestHead.markAsShadow()
+        requestFraming = side.requestFraming
+        isGRPC = original.isGRPC
+        route = original.route
+        requestDeadline = original.requestDeadline
+        self.cluster = cluster
+        guard cluster.unsupported == nil else {
+            return reply(status: 503, flags: .upstreamProtocolError, details: "upstream_protocol_not_supported", body: "no TLS")
+        }
+        goToCluster()
+    }
+
+    private func reset(downstream: any DownstreamSide, filter: WorkerHTTPFilter, now: Instant) {
         self.downstream = downstream
         self.filter = filter
         requestHead.removeAll()
@@ -87,7 +102,10 @@ final class Stream: Timed {
         responseHead.removeAll()
         responseTrailers.removeAll()
         requestFraming = .none
-        holdsBody = true
+        isShadow = false
+        body.reset(worker.buffers)
+        attempts = Attempts()
+        place = Place()
         isGRPC = false
         isUpgrade = false
         isTunnel = false
@@ -97,10 +115,6 @@ final class Stream: Timed {
         hasSentContinue = false
         responseIsComplete = false
         isOver = false
-        attempt = .none
-        attempts = 0
-        raceWasRetried = false
-        refusals = 0
         tunnelEnds = 0
         started = now
         lastActivity = now
@@ -112,8 +126,6 @@ final class Stream: Timed {
         flags = []
         details = "via_upstream"
         transportFailure = .none
-        filter.stats.downstreamRqTotal.increment()
-        filter.stats.downstreamRqActive.increment()
     }
 
     /// The head is complete: decide where the request goes and send it on its way.
@@ -135,10 +147,13 @@ final class Stream: Timed {
         case .forward(let route, let cluster):
             self.route = route
             forward(route, cluster)
-        case .reply(let route, let direct):
+        case .reply(let route, _):
             self.route = route
+            let policy = filter.shared.policies[route.index]
+            self.policy = policy
+            guard passesRoute(policy) else { return }
             filter.stats.rqDirectResponse.increment()
-            reply(status: direct.status, flags: [], details: "direct_response", body: direct.body)
+            answerDirectly()
         case .noRoute, .noVirtualHost:
             filter.stats.noRoute.increment()
             reply(status: 404, flags: .noRoute, details: "route_not_found", body: "no route: nothing is known here for this host and path")
@@ -151,6 +166,8 @@ final class Stream: Timed {
             return reply(status: 503, flags: .noCluster, details: "cluster_not_found", body: "the route's cluster is not known")
         }
         self.cluster = cluster
+        let policy = filter.shared.policies[route.index]
+        self.policy = policy
         routeStats = filter.routeStats(route: route, cluster: ordinal)
         routeStats?.active.increment()
         if let unsupported = cluster.unsupported {
@@ -161,14 +178,31 @@ final class Stream: Timed {
         } catch {
             return reply(status: 400, flags: [], details: error.details, body: "the route's rewrite does not fit this path")
         }
-        if isGRPC, let timeout = GRPC.timeout(of: requestHead) { requestDeadline = started + timeout }
+        if !policy.requestHeaders.isEmpty { policy.requestHeaders.apply(to: requestHead) }
+        requestDeadline = deadlineOfCaller()
+        guard passesRoute(policy) else { return }
+        goToCluster()
+    }
+
+    /// The request may go on its way; what its cluster says to that is another matter.
+    func goToCluster() {
+        guard let cluster else { return answerDirectly() }
+        mirror()
+        guard isAdmitted(to: cluster) else { return }
         armDeadline()
         startAttempt()
     }
 
+    /// The route has a reply of its own, and whatever came before that is over.
+    private func answerDirectly() {
+        guard let direct = route?.reply else { return }
+        reply(status: direct.status, flags: [], details: "direct_response", body: direct.body)
+    }
+
     // MARK: An attempt
 
-    private func startAttempt() {
+    /// Picks an endpoint, leases a connection to it, sends what there is of the request.
+    func startAttempt() {
         guard let cluster, let route else { return }
         let picked: WorkerHost?
         if let destinations = cluster.destinations {
@@ -180,16 +214,16 @@ final class Stream: Timed {
             case .refuse(let error): return destinationFailed(error)
             }
         } else {
-            picked = cluster.pick(random: &worker.random)
+            picked = cluster.pick(for: &attempts, mayProbe: policy?.retry != nil && isRepeatable, hash: balancingHash)
         }
         guard let host = picked else {
             cluster.stats.upstreamCxNoneHealthy.increment()
+            attempts.lastOutcome = .connectFailure
             return reply(status: 503, flags: cluster.noHostFlag, details: cluster.noHostDetails, body: cluster.noHostText)
         }
         self.host = host
-        attempts += 1
-        attempt = .underWay
-        attemptStarted = worker.loop.now
+        attempts.begin(now: worker.loop.now)
+        armAttempt()
         cluster.started(host)
         pickIsCounted = true
         if route.rewritesHostToEndpoint, !host.shared.hostname.isEmpty {
@@ -198,15 +232,14 @@ final class Stream: Timed {
             // HTTP/1.0 needs no Host; HTTP/1.1, which the endpoint gets, does.
             CompiledRoute.replaceAuthority(requestHead, with: Array(host.shared.label.utf8))
         }
-        if requestDeadline != .never, isGRPC {
-            requestHead.setGRPCTimeout(max(.zero, requestDeadline - worker.loop.now))
-        }
+        tellDeadline()
         do {
             // A request that cannot be sent twice takes the trouble to look whether the connection still lives (the keep-alive race).
             // Whoever lost the race once starts on a connection of its own: there is no second free try.
-            switch try host.lease(for: self, mustBeNew: raceWasRetried, mustBeAlive: !isRepeatable) {
+            switch try host.lease(for: self, mustBeNew: attempts.raceWasRetried, mustBeAlive: !isRepeatable) {
             case .ready(let upstream): send(on: upstream)
             case .wait(let waiter): self.waiter = waiter
+            case .full: connectionIsFull()
             }
         } catch {
             host.openFailed(.system(error))
@@ -214,10 +247,15 @@ final class Stream: Timed {
         }
     }
 
+    private var balancingHash: UInt64 {
+        guard let cluster, cluster.isConsistent, let policy, let downstream else { return 0 }
+        return policy.hash(requestHead, peer: downstream.connection.peerText) ?? worker.random.next()
+    }
+
     private func send(on upstream: any UpstreamSide) {
         self.upstream = upstream
         upstream.begin(self, head: requestHead, framing: requestFraming, isUpgrade: isUpgrade)
-        if !heldBody.isEmpty { sendHeldBody(upstream) }
+        if !body.isEmpty { sendHeldBody(upstream) }
         if requestIsComplete { forwardRequestEnd() }
     }
 
@@ -232,6 +270,14 @@ final class Stream: Timed {
         waiter = nil
         cluster?.stats.upstreamCxNoneHealthy.increment()
         reply(status: error.status, flags: error.flags, details: error.details, body: error.text)
+    }
+
+    /// The endpoint left its cluster while the stream waited for a connection to it: another one takes the request.
+    func hostLeft() {
+        waiter = nil
+        leaveHost()
+        attempts.phase = .over
+        startNextAttempt()
     }
 
     /// The connection that the stream waited for knows its protocol.
@@ -250,58 +296,43 @@ final class Stream: Timed {
         upstreamFailed(failure, on: nil)
     }
 
-    private func stopWaiting() {
+    func stopWaiting() {
         waiter?.cancel()
         waiter = nil
-        releaseHeldBody()
-    }
-
-    private func hold(_ piece: UnsafeRawBufferPointer) {
-        if heldBody.allocatedBytes == 0 { heldBody = worker.buffers.take() }
-        unsafe heldBody.append(copying: piece)
-    }
-
-    private func releaseHeldBody() {
-        guard heldBody.allocatedBytes > 0 else { return }
-        var buffer = ByteBuffer()
-        swap(&buffer, &heldBody)
-        worker.buffers.give(buffer)
     }
 
     private func sendHeldBody(_ upstream: any UpstreamSide) {
-        unsafe upstream.sendBody(heldBody.unsafeBytes)
-        if !upstream.mayRefuseUnprocessed { stopHoldingBody() }
+        unsafe upstream.sendBody(body.buffer.unsafeBytes)
+        if !keepsBody(for: upstream) || body.isTooLong { body.forget(worker.buffers) }
         if !upstream.isCongested, !requestIsComplete { downstream?.resumeReading() }
     }
 
-    private func stopHoldingBody() {
-        holdsBody = false
-        releaseHeldBody()
+    /// The body may have to be sent again.
+    private func keepsBody(for upstream: any UpstreamSide) -> Bool {
+        !hasResponseStarted && (upstream.mayRefuseUnprocessed || policy?.retry != nil)
     }
 
-    /// Sending it again has no further effect, and we still have all of it (RFC 9110 section 9.2.2).
+    /// Sending it again has no further effect, and we still have all of it.
     private var isRepeatable: Bool {
-        guard requestFraming == .none, !isUpgrade else { return false }
-        switch requestHead.method {
-        case .get, .head, .options, .trace, .put, .delete: return true
-        case .post, .patch, .connect, .other: return false
-        }
+        requestFraming == .none && !isUpgrade && requestHead.method.isIdempotent
     }
 
     func requestBody(_ piece: UnsafeRawBufferPointer) {
         requestBytes &+= UInt64(piece.count)
         lastActivity = worker.loop.now
-        if waiter != nil {
-            unsafe hold(piece)
+        if !shadows.isEmpty { unsafe mirrorBody(piece) }
+        guard let upstream else {
+            // Answered already: the rest of the request is read and thrown away. Else it waits, for a connection, a turn, a retry.
+            guard !hasResponseStarted else { return }
+            unsafe body.append(piece, worker.buffers)
             downstream?.pauseReading()
             return
         }
-        guard let upstream else { return }  // Answered already: the rest of the request is read and thrown away.
-        if holdsBody {
-            if upstream.mayRefuseUnprocessed, !hasResponseStarted, heldBody.count + piece.count <= Self.maxHeldBody {
-                unsafe hold(piece)
+        if body.isWhole {
+            if keepsBody(for: upstream), body.hasRoom(for: piece.count) {
+                unsafe body.append(piece, worker.buffers)
             } else {
-                stopHoldingBody()
+                body.forget(worker.buffers)
             }
         }
         unsafe upstream.sendBody(piece)
@@ -315,8 +346,10 @@ final class Stream: Timed {
         requestIsComplete = true
         requestEndedAt = worker.loop.now
         lastActivity = worker.loop.now
+        if !shadows.isEmpty { mirrorEnd() }
         if let timeout = route?.timeout, !isUpgrade, !responseIsComplete {
             requestDeadline = min(requestDeadline, worker.loop.now + timeout)
+            armAttempt()
             armDeadline()
         }
         if upstream != nil {
@@ -332,6 +365,7 @@ final class Stream: Timed {
 
     func flushUpstream() {
         upstream?.flush()
+        if !shadows.isEmpty { flushMirrors() }
     }
 
     func flushDownstream() {
@@ -350,14 +384,18 @@ final class Stream: Timed {
 
     func responseHeadReceived(framing: Framing, isTunnel: Bool) {
         guard let downstream, let cluster else { return }
+        lastActivity = worker.loop.now
+        guard !retriesResponse() else { return }
         hasResponseStarted = true
         responseStartedAt = worker.loop.now
-        lastActivity = responseStartedAt
-        if holdsBody { stopHoldingBody() }
+        attempts.deadline = .never
+        if body.isWhole { body.forget(worker.buffers) }
+        hostAnswered(responseHead.status < 500 ? responseStartedAt - attempts.started : nil)
         if !requestIsComplete { filter.stats.downstreamRqResponseBeforeRqComplete.increment() }
         cluster.stats.upstreamRq.record(responseHead.status)
         responseHead.setDecimal(
-            (responseStartedAt - attemptStarted).milliseconds, name: "x-envoy-upstream-service-time", known: .upstreamServiceTime)
+            (responseStartedAt - attempts.started).milliseconds, name: "x-envoy-upstream-service-time", known: .upstreamServiceTime)
+        if let policy, !policy.responseHeaders.isEmpty { policy.responseHeaders.apply(to: responseHead) }
         downstream.sendHead(responseHead, framing: framing, isUpgrade: isTunnel, requestHead: requestHead)
         if isTunnel {
             self.isTunnel = true
@@ -385,7 +423,10 @@ final class Stream: Timed {
             stats.grpcTotal.increment()
             if grpcStatus == 0 { stats.grpcSuccess.increment() } else { stats.grpcFailure.increment() }
         }
-        endAttempt(AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status), grpcStatus: grpcStatus))
+        let outcome = outcomeOfHead
+        endAttempt(
+            outcome == .overloadRemote
+                ? outcome : AttemptOutcome(status: UInt16(truncatingIfNeeded: responseHead.status), grpcStatus: grpcStatus))
         downstream?.endResponse(trailers: responseTrailers)
         downstream?.flush()
         // Who was told the end of it before "100 Continue" need not send the body, nor anything else: do not wait for it.
@@ -422,37 +463,6 @@ final class Stream: Timed {
         downstream.resumeReading()
     }
 
-    // MARK: After an upgrade
-
-    func tunnelled(fromDownstream bytes: UnsafeRawBufferPointer) {
-        requestBytes &+= UInt64(bytes.count)
-        guard let upstream, let downstream else { return }
-        unsafe relay(bytes, from: downstream, to: upstream)
-    }
-
-    func tunnelled(fromUpstream bytes: UnsafeRawBufferPointer) {
-        responseBytes &+= UInt64(bytes.count)
-        guard let upstream, let downstream else { return }
-        unsafe relay(bytes, from: upstream, to: downstream)
-    }
-
-    private func relay(_ bytes: UnsafeRawBufferPointer, from source: any StreamSide, to destination: any StreamSide) {
-        lastActivity = worker.loop.now
-        unsafe destination.sendTunnelled(bytes)
-        destination.flush()
-        if destination.isCongested { source.pauseReading() }
-    }
-
-    /// One side has sent its last byte: the other hears it, and may go on sending (half-close).
-    func tunnelEnded(fromDownstream: Bool) {
-        tunnelEnds += 1
-        if fromDownstream { upstream?.finishWriting() } else { downstream?.finishWriting() }
-        guard tunnelEnds == 2 else { return }
-        endAttempt(.ok)
-        downstream?.abandonKeepAlive()
-        finish()
-    }
-
     // MARK: What goes wrong
 
     func upstreamFailed(_ failure: UpstreamFailure, on side: (any UpstreamSide)?) {
@@ -469,7 +479,12 @@ final class Stream: Timed {
             return finishIfDone()
         }
         if retriesForFree(failure, on: side) { return }
-        endAttempt(failure.outcome)
+        let outcome = failure.outcome
+        endAttempt(outcome)
+        if retries(after: outcome) {
+            if failure.isReset { cluster?.stats.upstreamRqRxReset.increment() }
+            return beginRetry()
+        }
         flags.insert(failure.flag)
         if failure.isReset { cluster?.stats.upstreamRqRxReset.increment() }
         transportFailure = failure.transportReason
@@ -485,30 +500,29 @@ final class Stream: Timed {
         case .closed(_, beforeAnyByte: true) where side?.wasReused == true,
             .tlsBroken(_, beforeAnyByte: true) where side?.wasReused == true:
             // The endpoint had closed the idle connection before our request came: its fault least of all.
-            guard isRepeatable, !raceWasRetried else {
+            guard isRepeatable, !attempts.raceWasRetried else {
                 flags.insert(.keepAliveRace)
                 return false
             }
-            raceWasRetried = true
-            attempt = .over
+            attempts.raceWasRetried = true
             leaveHost()
+            attempts.phase = .over
             cluster?.stats.upstreamRqRetryKeepAliveRace.increment()
         case .unprocessed:
             guard maySendAgain else { return false }
-            refusals += 1
+            attempts.refusals += 1
             endAttempt(failure.outcome)
             cluster?.stats.upstreamRqRetryUnprocessed.increment()
         default:
             return false
         }
         requestIsForwarded = false
-        startAttempt()
-        upstream?.flush()
+        startNextAttempt()
         return true
     }
 
     /// What an endpoint has not looked at may go to another connection.
-    var maySendAgain: Bool { holdsBody && refusals < Self.maxRefusals }
+    var maySendAgain: Bool { body.isWhole && attempts.refusals < Self.maxRefusals }
 
     /// An endpoint that refuses again and again must not keep a request circling.
     private static let maxRefusals = 3
@@ -539,85 +553,14 @@ final class Stream: Timed {
         filter.stats.downstreamRqRxReset.increment()
         self.downstream = nil
         downstream.abandon()
-        if attempt == .underWay {
+        if attempts.phase == .underWay {
             cluster?.stats.upstreamRqCancelled.increment()
-            endAttempt(isTunnel ? .ok : .clientCancel(after: worker.loop.now - attemptStarted))
+            endAttempt(isTunnel ? .ok : .clientCancel(after: worker.loop.now - attempts.started))
         }
         finish()
     }
 
-    /// Answers the request ourselves. Nothing may have been sent before.
-    ///
-    /// The reason stands in the log, in the metrics, in the body, and, where it is switched on, in `x-outrigger-details`.
-    func reply(status: Int, flags: ResponseFlags, details: StaticString, body: String) {
-        reply(status: status, flags: flags, details: details, body: Array((body + "\n").utf8))
-    }
-
-    private func reply(status: Int, flags: ResponseFlags, details: StaticString, body text: [UInt8]) {
-        guard let downstream, !hasResponseStarted else { return }
-        self.flags.formUnion(flags)
-        self.details = details
-        if let upstream {
-            self.upstream = nil
-            upstream.abandon()
-        }
-        stopWaiting()
-        hasResponseStarted = true
-        responseIsComplete = true
-        responseStartedAt = worker.loop.now
-        responseHead.removeAll()
-        let body = isGRPC ? [] : text
-        if isGRPC {
-            responseHead.makeGRPCReply(status: GRPC.status(ofLocalReply: status, flags: self.flags), message: text)
-        } else {
-            responseHead.status = status
-            responseHead.append(name: "content-type", value: "text/plain; charset=utf-8".utf8, known: .contentType)
-        }
-        responseHead.append(name: "server", value: "outrigger".utf8, known: .server)
-        if self.flags.contains(.overloadManager) { responseHead.tellOverload() }
-        if worker.exposesReplyDetails {
-            responseHead.append(name: "x-outrigger-details", value: "\(self.flags) \(details)".utf8, known: .outriggerDetails)
-        }
-        // What is left of the request would have to be read before the connection could carry another: close instead, politely.
-        let isWhole = requestIsComplete || (requestFraming == .none && !downstream.isInHead)
-        if !isWhole { downstream.abandonKeepAlive() }
-        let hasBody = !body.isEmpty && requestHead.method != .head
-        // Trailers only: nothing says a length of what is no body.
-        let framing = isGRPC ? Framing.none : .length(Int64(body.count))
-        downstream.sendHead(responseHead, framing: framing, isUpgrade: false, requestHead: requestHead)
-        if hasBody { unsafe body.withUnsafeBytes { unsafe downstream.sendBody($0) } }
-        downstream.endResponse(trailers: responseTrailers)
-        responseBytes = UInt64(hasBody ? body.count : 0)
-        worker.loop.setDeadline(self, .never)
-        // A request without a body is whole with its head; the decoder is about to say so.
-        if requestIsComplete || !isWhole { finish() }
-    }
-
-    private func armDeadline() {
-        let idle = route?.idleTimeout.map { lastActivity + $0 } ?? .never
-        let next = min(requestDeadline, idle)
-        if next != .never { worker.loop.setDeadline(self, next) }
-    }
-
-    override func deadlineReached(now: Instant) {
-        guard !isOver else { return }
-        if now >= requestDeadline {
-            cluster?.stats.upstreamRqTimeout.increment()
-            host?.stats.rqTimeout.increment()
-            endAttempt(.timeout)
-            flags.insert(.upstreamRequestTimeout)
-            timedOut(details: "response_timeout", body: "upstream request timeout")
-        } else if let idle = route?.idleTimeout, lastActivity + idle <= now {
-            filter.stats.downstreamRqIdleTimeout.increment()
-            if attempt == .underWay { endAttempt(requestIsComplete ? .timeout : .clientCancel(slow: false)) }
-            flags.insert(.streamIdleTimeout)
-            timedOut(details: "stream_idle_timeout", body: "stream timeout")
-        } else {
-            armDeadline()
-        }
-    }
-
-    private func timedOut(details: StaticString, body: String) {
+    func timedOut(details: StaticString, body: String) {
         if hasResponseStarted {
             self.details = details
             abandonUpstream()
@@ -627,23 +570,50 @@ final class Stream: Timed {
         }
     }
 
+    override func deadlineReached(now: Instant) {
+        if !isOver { deadlinePassed(now: now) }
+    }
+
     // MARK: The end
 
     /// Records the attempt's one outcome.
-    private func endAttempt(_ outcome: AttemptOutcome) {
-        guard attempt == .underWay, let cluster, let host else { return }
-        attempt = .over
-        cluster.record(outcome, on: host, elapsed: worker.loop.now - attemptStarted, responded: responseStartedAt != .never)
+    func endAttempt(_ outcome: AttemptOutcome) {
+        guard attempts.phase == .underWay, let cluster, let host else { return }
+        attempts.phase = .over
+        attempts.lastOutcome = outcome
+        let elapsed = worker.loop.now - attempts.started
+        if responseStartedAt != .never { cluster.stats.upstreamRqTime.record(nanoseconds: elapsed.count) }
+        cluster.record(outcome, on: host, waited: answerTime(since: attempts.started), ticket: attempts.ticket)
+        // As long as one waited in vain, and longer, an answer would have taken.
+        hostAnswered(outcome == .timeout ? elapsed : nil)
         leaveHost()
+    }
+
+    /// How long an answer took to begin, or was waited for: what makes a call slow. A stream that lasts is not.
+    func answerTime(since start: Instant) -> Nanoseconds {
+        (responseStartedAt == .never ? worker.loop.now : responseStartedAt) - start
+    }
+
+    /// - Parameter latency: nil if it says nothing about the endpoint.
+    private func hostAnswered(_ latency: Nanoseconds?) {
+        guard pickIsCounted, !attempts.isAnswered, let cluster, let host else { return }
+        attempts.isAnswered = true
+        cluster.answered(host, started: attempts.started, latency: latency)
+        if place.holdsLimiter, hasResponseStarted { leaveLimiter(latency: latency) }
     }
 
     private func leaveHost() {
         guard pickIsCounted, let cluster, let host else { return }
+        // A probe that never said anything gives its place to another.
+        if attempts.phase == .underWay, attempts.ticket.isProbe {
+            cluster.record(.clientCancel(slow: false), on: host, ticket: attempts.ticket)
+        }
+        hostAnswered(nil)
         pickIsCounted = false
         cluster.finished(host)
     }
 
-    private func abandonUpstream() {
+    func abandonUpstream() {
         guard let upstream else { return }
         self.upstream = nil
         upstream.abandon()
@@ -657,18 +627,33 @@ final class Stream: Timed {
         finish()
     }
 
-    private func finish() {
+    func finish() {
         guard !isOver else { return }
         isOver = true
         worker.loop.setDeadline(self, .never)  // Stays filed: taking it out and in again would cost more than it saves.
         stopWaiting()
         leaveHost()
+        leaveCluster()
+        body.reset(worker.buffers)
         if let upstream {
             self.upstream = nil
             if responseIsComplete, !isTunnel { upstream.release(requestWasSent: requestIsForwarded) } else { upstream.abandon() }
         }
-        let now = worker.loop.now
-        let duration = now - started
+        leaveMirrors()
+        if !isShadow { tellMetrics() }
+        let downstream = downstream
+        self.downstream = nil
+        route = nil
+        policy = nil
+        routeStats = nil
+        cluster = nil
+        host = nil
+        worker.give(self)
+        downstream?.streamFinished()
+    }
+
+    private func tellMetrics() {
+        let duration = worker.loop.now - started
         let stats = filter.stats
         let status = hasResponseStarted ? responseHead.status : 0
         stats.downstreamRqActive.decrement()
@@ -682,13 +667,5 @@ final class Stream: Timed {
             filter.unrouted.record(status: status, flags: flags, nanoseconds: duration.count)
         }
         if filter.hasAccessLogs { filter.logs.append(accessRecord(duration: duration)) }
-        let downstream = downstream
-        self.downstream = nil
-        route = nil
-        routeStats = nil
-        cluster = nil
-        host = nil
-        worker.give(self)
-        downstream?.streamFinished()
     }
 }

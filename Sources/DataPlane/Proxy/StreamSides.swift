@@ -63,6 +63,8 @@ protocol UpstreamSide: StreamSide {
     func endRequest(trailers: Head)
     /// The stream is done with it. `requestWasSent`: whole.
     func release(requestWasSent: Bool)
+    /// Another attempt takes its place: of the answer, whose head has come, nobody wants the rest.
+    func discardResponse()
     /// The caller is gone, or the answer came too late.
     func abandon()
 }

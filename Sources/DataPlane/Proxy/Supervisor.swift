@@ -489,6 +489,8 @@ extension OutlierEvent {
             return "\(action.rawValue) \(host.address) of \(cluster): \(reason.rawValue) (\(facts.joined(separator: ", ")))"
         case .priority(let priority, let available, let total):
             return "\(action.rawValue) \(cluster) priority \(priority): \(available) of \(total) endpoints available"
+        case .service(let phase):
+            return "\(action.rawValue) \(cluster): the service's breaker is \(phase.name): \(reason.rawValue)"
         }
     }
 }

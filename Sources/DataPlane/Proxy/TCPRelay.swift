@@ -53,7 +53,7 @@ final class TCPDownstream: DownstreamConnection {
         let cluster = filter.clusters[index]
         self.cluster = cluster
         if cluster.unsupported != nil { return refuse(.upstreamProtocolError, "upstream_tls_not_ready") }
-        guard let host = cluster.pick(random: &worker.random) else {
+        guard let host = cluster.pick() else {
             cluster.stats.upstreamCxNoneHealthy.increment()
             return refuse(cluster.noHostFlag, cluster.noHostDetails)
         }
@@ -63,6 +63,10 @@ final class TCPDownstream: DownstreamConnection {
     }
 
     private func connect(to host: WorkerHost) {
+        guard cluster?.mayOpenTunnel != false else {
+            cluster?.stats.upstreamCxOverflow.increment()
+            return refuse(.upstreamOverflow, "upstream_cx_overflow")
+        }
         do throws(SystemError) {
             let (socket, isConnected) = try WorkerHost.connect(to: host.shared.address, worker)
             let upstream = TCPUpstream(adopting: socket, host: host, downstream: self, isConnected: isConnected)
@@ -77,7 +81,7 @@ final class TCPDownstream: DownstreamConnection {
         } catch {
             host.openFailed(.system(error))
             // Without a descriptor for it the endpoint was never asked: no fault of its own.
-            host.cluster.record(error.isExhaustion ? .overloadLocal : .connectFailure, on: host, elapsed: .zero, responded: false)
+            host.cluster.record(error.isExhaustion ? .overloadLocal : .connectFailure, on: host)
             refuse(.upstreamConnectionFailure, "upstream_connect_failed")
         }
     }
@@ -189,6 +193,7 @@ final class TCPUpstream: Connection {
     private let host: WorkerHost
     private unowned let downstream: TCPDownstream
     private let started: Instant
+    private var isAnswered = false
 
     init(adopting descriptor: CInt, host: WorkerHost, downstream: TCPDownstream, isConnected: Bool) {
         self.host = host
@@ -197,11 +202,7 @@ final class TCPUpstream: Connection {
         super.init(adopting: descriptor, worker: downstream.worker)
         isConnecting = !isConnected
         if let session = host.makeTLS() { useTLS(session) }
-        let stats = host.cluster.stats
-        stats.upstreamCxTotal.increment()
-        stats.upstreamCxActive.increment()
-        host.stats.cxTotal.increment()
-        host.stats.cxActive.increment()
+        host.connectionBegan()
         host.cluster.started(host)
         worker.loop.setDeadline(self, isConnected && tls == nil ? .never : worker.loop.now + host.cluster.connectTimeout)
     }
@@ -220,12 +221,20 @@ final class TCPUpstream: Connection {
         }
         if let tls { host.handshakeDone(tls) }
         host.cluster.stats.upstreamCxConnect.record(nanoseconds: (worker.loop.now - started).count)
-        host.cluster.record(.ok, on: host, elapsed: worker.loop.now - started, responded: false)
+        host.cluster.record(.ok, on: host, waited: worker.loop.now - started)
+        answered(worker.loop.now - started)
         flush()
     }
 
+    /// What balancing goes by is how long a connection takes to open.
+    private func answered(_ latency: Nanoseconds?) {
+        guard !isAnswered else { return }
+        isAnswered = true
+        host.cluster.answered(host, started: started, latency: latency)
+    }
+
     private func connectFailed(_ outcome: AttemptOutcome, _ details: StaticString) {
-        host.cluster.record(outcome, on: host, elapsed: worker.loop.now - started, responded: false)
+        host.cluster.record(outcome, on: host, waited: worker.loop.now - started)
         downstream.upstreamFailed(.upstreamConnectionFailure, details)
     }
 
@@ -259,13 +268,13 @@ final class TCPUpstream: Connection {
     override func close(reset: Bool = false) {
         guard !isClosed else { return }
         let stats = host.cluster.stats
-        stats.upstreamCxActive.decrement()
         stats.upstreamCxDestroy.increment()
         stats.upstreamCxRxBytesTotal.add(bytesRead)
         stats.upstreamCxTxBytesTotal.add(bytesWritten)
         stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
-        host.stats.cxActive.decrement()
+        answered(nil)
         host.cluster.finished(host)
         super.close(reset: reset)
+        host.connectionEnded()
     }
 }

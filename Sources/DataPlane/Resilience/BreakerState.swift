@@ -24,6 +24,20 @@ public struct BreakerState: Hashable, Sendable {
         case observing
         /// Its endpoint left the cluster: nothing opens it.
         case departed
+
+        /// As logs, metrics and people call it.
+        public var name: String {
+            switch self {
+            case .closed: "closed"
+            case .open: "open"
+            case .halfOpen: "half-open"
+            case .ramping: "ramping"
+            case .forcedOpen: "forced-open"
+            case .disabled: "disabled"
+            case .observing: "observing"
+            case .departed: "departed"
+            }
+        }
     }
 
     public enum Event: Hashable, Sendable {

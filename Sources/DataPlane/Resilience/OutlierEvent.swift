@@ -84,6 +84,8 @@ public struct OutlierEvent: Hashable, Sendable {
         case host(Host)
         /// One priority of the cluster.
         case priority(UInt32, available: Int, total: Int)
+        /// The breaker of the cluster as a service.
+        case service(BreakerState.Phase)
     }
 
     public var action: Action
@@ -116,6 +118,22 @@ public struct OutlierEvent: Hashable, Sendable {
 }
 
 extension OutlierEvent {
+    /// A move of a service's breaker.
+    public init(cluster: String, _ change: CircuitBreaker.Change) {
+        action =
+            switch change.new.phase {
+            case _ where !change.isEnforced: .suppressed
+            case .open, .forcedOpen: .eject
+            case .halfOpen: .probe
+            case .closed, .ramping, .disabled, .observing, .departed: .uneject
+            }
+        reason = change.isEnforced ? Reason(change.reason) : .observeOnly
+        self.cluster = cluster
+        instant = change.instant
+        subject = .service(change.new.phase)
+        trigger = change.reason
+    }
+
     /// One line of JSON without its line feed: envoy.data.cluster.v3.OutlierDetectionEvent in proto3's JSON mapping (64-bit numbers are
     /// strings), and our `reason`, `ejection_secs`, `refusals`, `seen`, `last_outcomes`, `priority`, `available_hosts`, `total_hosts`.
     ///
@@ -140,6 +158,8 @@ extension OutlierEvent {
             if action == .eject || action == .suppressed { line.append(kind.member) }
         case .priority(let priority, let available, let total):
             line.append(",\"priority\":\(priority),\"available_hosts\":\(available),\"total_hosts\":\(total)")
+        case .service(let phase):
+            line.append(",\"breaker\":\"service\",\"state\":\"\(phase.name)\"")
         }
         line.append("}")
     }

@@ -44,7 +44,7 @@ public final class OutlierEventLog: Sendable {
         state.withLock { $0.dropped }
     }
 
-    func append(_ event: OutlierEvent) {
+    public func append(_ event: OutlierEvent) {
         state.withLock { state in
             if state.pending.count < Self.pendingCapacity {
                 state.pending.append(event)

@@ -1,4 +1,5 @@
 public import Base
+public import ProxyConfig
 
 /// How many attempts may be made again, whatever the policies of single routes say, so that retries never become a storm. One for each
 /// worker and cluster; always on.
@@ -8,8 +9,8 @@ public import Base
 /// ten seconds, too, at most `percent` are made again, or `minimum`. And these come evenly: each request earns `percent` of a retry, and
 /// only so much is saved up as an endpoint that fails may cost at once.
 public struct RetryBudget: Sendable {
-    public let percent: UInt32
-    public let minimum: UInt32
+    public private(set) var percent: UInt32
+    public private(set) var minimum: UInt32
     /// Retries under way, waiting ones too.
     public private(set) var active: UInt32 = 0
     /// Thousandths of a retry.
@@ -27,6 +28,12 @@ public struct RetryBudget: Sendable {
         balance = Int64(minimum) * 1000
         earnedUntil = now
         window = Window(now: now)
+    }
+
+    /// Other bounds, for the retries that come; those under way stay.
+    public mutating func configure(_ limits: RetryBudgetLimits) {
+        percent = limits.percent
+        minimum = limits.minimum
     }
 
     /// A new request begins (not a retry).

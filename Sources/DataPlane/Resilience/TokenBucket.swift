@@ -1,41 +1,33 @@
 public import Base
+public import ProxyConfig
+import Synchronization
 
-/// A local rate limit: so many requests a second, and a burst. Of one worker: its share is the policy's by the number of workers.
-public struct TokenBucket: Sendable {
-    /// Of one token.
-    private let interval: Double
-    private let burst: Double
-    private var tokens: Double
-    private var filledAt: Instant
+/// A local rate limit: so many requests in a time, and a burst. One for all workers of the process, in one atomic word.
+///
+/// It keeps no tokens but the instant at which the bucket will be full again (the generic cell rate algorithm): a request moves it by the
+/// time that a token takes, and is refused if it would lie further ahead than the burst.
+public final class TokenBucket: Sendable {
+    /// Of one token, in nanoseconds.
+    private let interval: Int64
+    /// Of all but one token of a burst.
+    private let tolerance: Int64
+    private let fullAt = Atomic<Int64>(0)
 
-    /// - Parameters:
-    ///   - perSecond: above 0.
-    ///   - burst: how many may come at once, at least 1.
-    public init(perSecond: Double, burst: Double, now: Instant) {
-        precondition(perSecond > 0, "a rate limit of \(perSecond) a second")
-        interval = 1e9 / perSecond
-        self.burst = max(burst, 1)
-        tokens = self.burst
-        filledAt = now
+    public init(_ limit: LocalRateLimit) {
+        interval = max(Nanoseconds(limit.interval).count / Int64(max(limit.requests, 1)), 1)
+        tolerance = interval.multipliedReportingOverflow(by: Int64(max(limit.burst, 1)) - 1).partialValue
     }
 
-    /// Whether a request may pass now.
-    public mutating func take(now: Instant) -> Bool {
-        fill(now: now)
-        guard tokens >= 1 else { return false }
-        tokens -= 1
-        return true
-    }
-
-    /// When the next token is there: for Retry-After.
-    public mutating func wait(now: Instant) -> Nanoseconds {
-        fill(now: now)
-        return tokens >= 1 ? .zero : Nanoseconds(count: Int64(((1 - tokens) * interval).rounded(.up)))
-    }
-
-    private mutating func fill(now: Instant) {
-        guard now > filledAt else { return }
-        tokens = min(tokens + Double((now - filledAt).count) / interval, burst)
-        filledAt = now
+    /// Nil: the request may pass. Else how long until the next one may: for Retry-After.
+    public func take(now: Instant) -> Nanoseconds? {
+        var seen = fullAt.load(ordering: .relaxed)
+        while true {
+            let full = max(seen, now.nanoseconds)
+            let wait = full - now.nanoseconds - tolerance
+            if wait > 0 { return Nanoseconds(count: wait) }
+            let (exchanged, original) = fullAt.compareExchange(expected: seen, desired: full + interval, ordering: .relaxed)
+            if exchanged { return nil }
+            seen = original
+        }
     }
 }

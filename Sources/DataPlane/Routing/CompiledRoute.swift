@@ -22,6 +22,8 @@ public final class CompiledRoute: Sendable {
     public let rewritesHostToEndpoint: Bool
     /// What is sent back, where this route does not forward.
     public let reply: CompiledReply?
+    /// Who gets copies.
+    public let mirrors: [CompiledMirror]
     let targets: WeightedTargets
     let pathRewrite: PathRewrite
     let hostRewrite: [UInt8]?
@@ -34,8 +36,7 @@ public final class CompiledRoute: Sendable {
 
     init(
         index: Int, virtualHostIndex: Int, virtualHostName: String, configuration: Route, targets: WeightedTargets,
-        pathRewrite: PathRewrite,
-        hostRewrite: [UInt8]?
+        mirrors: [CompiledMirror], pathRewrite: PathRewrite, hostRewrite: [UInt8]?
     ) {
         self.index = index
         self.name = configuration.name
@@ -43,6 +44,7 @@ public final class CompiledRoute: Sendable {
         self.virtualHostName = virtualHostName
         self.configuration = configuration
         self.targets = targets
+        self.mirrors = mirrors
         self.pathRewrite = pathRewrite
         self.hostRewrite = hostRewrite
         switch configuration.action {
@@ -81,6 +83,13 @@ public final class CompiledReply: Sendable {
         self.status = status
         self.body = body
     }
+}
+
+/// A cluster that gets a copy of some requests.
+public struct CompiledMirror: Sendable {
+    /// Its place in `RouteTable.clusterNames`.
+    public let ordinal: Int
+    public let share: Share
 }
 
 /// Clusters and how often each is chosen.

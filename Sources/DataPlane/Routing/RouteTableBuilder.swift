@@ -66,11 +66,16 @@ struct RouteTableBuilder {
                 requiresGRPC: route.match.requiresGRPC))
 
         var targets = WeightedTargets()
+        var mirrors: [CompiledMirror] = []
         var pathRewrite = CompiledRoute.PathRewrite.none
         var hostRewrite: [UInt8]?
         switch route.action {
         case .forward(let forward):
             targets = compile(forward.target, path / "route")
+            mirrors = forward.mirrors.enumerated().map { index, mirror in
+                let place = (path / "route" / "request_mirror_policies")[index]
+                return CompiledMirror(ordinal: ordinal(mirror.cluster, place / "cluster"), share: mirror.share)
+            }
             pathRewrite = compile(forward.pathRewrite, matched: matched, path / "route")
             hostRewrite = compile(forward.hostRewrite, path / "route")
             checkTimes(forward, path / "route")
@@ -82,7 +87,22 @@ struct RouteTableBuilder {
         routes.append(
             CompiledRoute(
                 index: routes.count, virtualHostIndex: host, virtualHostName: hostName, configuration: route, targets: targets,
-                pathRewrite: pathRewrite, hostRewrite: hostRewrite))
+                mirrors: mirrors, pathRewrite: pathRewrite, hostRewrite: hostRewrite))
+        check(route.requestHeaders, "request", path)
+        check(route.responseHeaders, "response", path)
+    }
+
+    /// What frames a message, belongs to one hop, or is decided elsewhere, nobody changes as a header.
+    private mutating func check(_ changes: HeaderChanges, _ side: String, _ path: FieldPath) {
+        let names = changes.remove + (changes.set + changes.add).map(\.name)
+        for name in names where !name.isChangeableHeader {
+            fail(
+                path / (changes.remove.contains(name) ? "\(side)_headers_to_remove" : "\(side)_headers_to_add"),
+                expected: "the name of an end-to-end header", found: name.isEmpty ? "an empty string" : name)
+        }
+        for field in changes.set + changes.add where !field.value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 }) {
+            fail(path / "\(side)_headers_to_add" / field.name, expected: "a value without control characters", found: "one with some")
+        }
     }
 
     private mutating func store(_ bytes: some Sequence<UInt8>) -> RouteConditions.Text {
@@ -235,6 +255,19 @@ struct RouteTableBuilder {
         }
         if let policy = forward.retryPolicy, policy.maxRetries < 0 {
             fail(path / "retry_policy" / "num_retries", expected: "0 or more", found: "\(policy.maxRetries)")
+        }
+    }
+}
+
+extension String {
+    fileprivate var isChangeableHeader: Bool {
+        let bytes = Array(utf8)
+        guard !bytes.isEmpty, bytes.allSatisfy(isToken) else { return false }
+        switch KnownField(bytes.span) {
+        case .host, .connection, .contentLength, .transferEncoding, .upgrade, .te, .trailer, .keepAlive, .proxyConnection, .expect,
+            .http2Settings, .grpcStatus, .grpcTimeout, .expectedTimeout:
+            return false
+        default: return true
         }
     }
 }

@@ -150,6 +150,9 @@ public final class DownstreamHTTPStats: StatBlock {
     public let noRoute = Counter()
     public let noCluster = Counter()
     public let rqDirectResponse = Counter()
+    public let rqRateLimited = Counter()
+    public let rqDelayInjected = Counter()
+    public let rqFaultInjected = Counter()
     public let rqTotal = Counter()
 
     public init() {}
@@ -209,6 +212,9 @@ public final class DownstreamHTTPStats: StatBlock {
         reader.counter("no_route", "Requests that match no route.", noRoute)
         reader.counter("no_cluster", "Requests whose route names an unknown cluster.", noCluster)
         reader.counter("rq_direct_response", "Requests answered by their route itself.", rqDirectResponse)
+        reader.counter("rq_rate_limited", "Requests refused by the rate limit of their route.", rqRateLimited)
+        reader.counter("fault.delays_injected", "Requests that waited because their route's policy orders it.", rqDelayInjected)
+        reader.counter("fault.aborts_injected", "Requests answered with a fault that their route's policy orders.", rqFaultInjected)
         reader.counter("rq_total", "Requests that were routed.", rqTotal)
     }
 }
@@ -285,6 +291,10 @@ public final class ClusterStats: StatBlock {
     public let upstreamRqCancelled = Counter()
     public let upstreamRqTimeout = Counter()
     public let upstreamRqPerTryTimeout = Counter()
+    /// Of ours.
+    public let upstreamRqPerTryTimeoutYielded = Counter()
+    public let upstreamRqBreakerOpen = Counter()
+    public let upstreamRqMirrored = Counter()
     public let upstreamRqMaxDurationReached = Counter()
     public let upstreamRqRxReset = Counter()
     public let upstreamRqTxReset = Counter()
@@ -362,6 +372,11 @@ public final class ClusterStats: StatBlock {
         reader.counter("upstream_rq_cancelled", "Requests given up before a connection was there.", upstreamRqCancelled)
         reader.counter("upstream_rq_timeout", "Requests that ran out of their route's time.", upstreamRqTimeout)
         reader.counter("upstream_rq_per_try_timeout", "Tries that ran out of time.", upstreamRqPerTryTimeout)
+        reader.counter(
+            "upstream_rq_per_try_timeout_yielded", "Tries that ran out of time and went on, since most endpoints were slow.",
+            upstreamRqPerTryTimeoutYielded)
+        reader.counter("upstream_rq_breaker_open", "Requests refused by the open breaker of their service.", upstreamRqBreakerOpen)
+        reader.counter("upstream_rq_mirrored", "Copies of other requests, begun.", upstreamRqMirrored)
         reader.counter("upstream_rq_max_duration_reached", "Requests closed at their longest allowed life.", upstreamRqMaxDurationReached)
         reader.counter("upstream_rq_rx_reset", "Requests that the endpoint reset.", upstreamRqRxReset)
         reader.counter("upstream_rq_tx_reset", "Requests that this proxy reset.", upstreamRqTxReset)

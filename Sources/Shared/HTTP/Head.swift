@@ -95,6 +95,32 @@ public final class Head {
         return false
     }
 
+    /// Whether the field's name is `name`, which is in lower case.
+    public func isNamed(_ field: Field, _ name: [UInt8]) -> Bool {
+        guard field.name.count == name.count else { return false }
+        let start = field.name.lowerBound
+        for offset in name.indices {
+            let byte = bytes[start + offset]
+            guard (byte &- 0x41 < 26 ? byte | 0x20 : byte) == name[offset] else { return false }
+        }
+        return true
+    }
+
+    /// Becomes the same message.
+    public func copy(_ other: Head) {
+        bytes = other.bytes
+        fields = other.fields
+        methodRange = other.methodRange
+        method = other.method
+        scheme = other.scheme
+        target = other.target
+        authority = other.authority
+        status = other.status
+        reason = other.reason
+        minorVersion = other.minorVersion
+        isHTTP2 = other.isHTTP2
+    }
+
     /// A range as text, for logs and tests; not for the hot path.
     public func string(_ range: Range<Int>) -> String {
         String(decoding: bytes[range], as: UTF8.self)

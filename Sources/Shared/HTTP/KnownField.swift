@@ -32,6 +32,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
     case upstreamServiceTime
     case envoyOriginalPath
     case envoyOverloaded
+    case expectedTimeout
     case outriggerDetails
     case http2Settings
 
@@ -68,6 +69,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         case .upstreamServiceTime: "x-envoy-upstream-service-time"
         case .envoyOriginalPath: "x-envoy-original-path"
         case .envoyOverloaded: "x-envoy-overloaded"
+        case .expectedTimeout: "x-envoy-expected-rq-timeout-ms"
         case .outriggerDetails: "x-outrigger-details"
         case .http2Settings: "http2-settings"
         }
@@ -116,6 +118,7 @@ public enum KnownField: UInt8, CaseIterable, Sendable {
         case 21: return letter(8) == UInt8(ascii: "o") ? match(.envoyOriginalPath) : match(.attemptCount)
         case 23: return match(.forwardedClientCert)
         case 29: return match(.upstreamServiceTime)
+        case 30: return match(.expectedTimeout)
         default: return .other
         }
     }

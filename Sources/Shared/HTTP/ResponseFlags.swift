@@ -29,6 +29,9 @@ public struct ResponseFlags: OptionSet, Hashable, Sendable {
     public static let breakerOpen = ResponseFlags(rawValue: 1 << 18)
     public static let retryBudgetExhausted = ResponseFlags(rawValue: 1 << 19)
     public static let keepAliveRace = ResponseFlags(rawValue: 1 << 20)
+    public static let rateLimited = ResponseFlags(rawValue: 1 << 21)
+    public static let delayInjected = ResponseFlags(rawValue: 1 << 22)
+    public static let faultInjected = ResponseFlags(rawValue: 1 << 23)
 
     /// The letters of access logs and metrics, in the order of the bits.
     public static let letters: [(flag: ResponseFlags, letters: StaticString)] = [
@@ -37,7 +40,7 @@ public struct ResponseFlags: OptionSet, Hashable, Sendable {
         (.failedLocalHealthCheck, "LH"), (.upstreamRequestTimeout, "UT"), (.localReset, "LR"), (.upstreamRemoteReset, "UR"),
         (.upstreamConnectionTermination, "UC"), (.streamIdleTimeout, "SI"), (.downstreamProtocolError, "DPE"),
         (.upstreamProtocolError, "UPE"), (.overloadManager, "OM"), (.dnsResolutionFailure, "DF"), (.breakerOpen, "CB"),
-        (.retryBudgetExhausted, "RB"), (.keepAliveRace, "KA"),
+        (.retryBudgetExhausted, "RB"), (.keepAliveRace, "KA"), (.rateLimited, "RL"), (.delayInjected, "DI"), (.faultInjected, "FI"),
     ]
 }
 

@@ -126,6 +126,7 @@ extension OutlierEvent {
         switch subject {
         case .host(let host): "\(host.address)"
         case .priority(let priority, _, _): "priority \(priority)"
+        case .service: "the service"
         }
     }
 
@@ -138,6 +139,7 @@ extension OutlierEvent {
             if action != .uneject { facts.append("after \(host.lastOutcomes.joined(separator: " "))") }
             return facts.joined(separator: "; ")
         case .priority(_, let available, let total): return "\(available) of \(Words.count(total, "endpoint")) available"
+        case .service(let phase): return "breaker \(phase.name)"
         }
     }
 }

@@ -1,3 +1,4 @@
+import Balancing
 import Base
 import HTTP
 import ProxyConfig
@@ -55,13 +56,23 @@ final class RuntimeCluster: Sendable {
     /// Nil = plaintext.
     let tls: RuntimeTLS?
     let detector: OutlierDetector
+    /// Of the service as a whole; nil = it has none.
+    let breaker: CircuitBreaker?
+    let usage: ClusterUsage
+    let balancing: BalancingRules
     private let current: Mutex<HostSet>
 
-    init(configuration: Cluster, tls: RuntimeTLS? = nil, detector: OutlierDetector, hosts: HostSet) {
+    init(
+        configuration: Cluster, tls: RuntimeTLS? = nil, detector: OutlierDetector, breaker: CircuitBreaker? = nil,
+        usage: ClusterUsage = ClusterUsage(), balancing: BalancingRules, hosts: HostSet
+    ) {
         name = configuration.name
         self.configuration = configuration
         self.tls = tls
         self.detector = detector
+        self.breaker = breaker
+        self.usage = usage
+        self.balancing = balancing
         current = Mutex(hosts)
     }
 
@@ -82,6 +93,8 @@ final class RuntimeHTTPFilter: Sendable {
     let configuration: HTTPConnectionManager
     let direction: Listener.Direction
     let routes: RouteTable
+    /// By `CompiledRoute.index`.
+    let policies: [RoutePolicy]
     /// For each of `routes.clusterNames` the cluster's place in the snapshot; nil = it has none of that name.
     let clusterIndices: [Int?]
     let accessLogs: [RuntimeAccessLog]
@@ -89,11 +102,12 @@ final class RuntimeHTTPFilter: Sendable {
 
     init(
         configuration: HTTPConnectionManager, direction: Listener.Direction, routes: RouteTable, clusterIndices: [Int?],
-        accessLogs: [RuntimeAccessLog]
+        policies: [RoutePolicy], accessLogs: [RuntimeAccessLog]
     ) {
         self.configuration = configuration
         self.direction = direction
         self.routes = routes
+        self.policies = policies
         self.clusterIndices = clusterIndices
         self.accessLogs = accessLogs
         upgradeTypes = configuration.upgradeTypes.map { Array($0.lowercased().utf8) }

@@ -1,3 +1,4 @@
+import Balancing
 import Base
 import ProxyConfig
 import Reactor
@@ -116,18 +117,42 @@ struct SnapshotBuilder {
         if cluster.discovery == .originalDestination, let previous, previous.configuration.discovery == .originalDestination {
             seeds = previous.hosts.hosts.map(HostSeed.init)
         }
-        if let previous, previous.configuration == cluster, previous.hosts.hosts.map(HostSeed.init) == seeds { return previous }
-        let detector: OutlierDetector
-        if let previous {
-            detector = previous.detector
-            detector.update(configuration: cluster.outlierDetection, now: now)
-        } else {
-            seed &+= 0x9e37_79b9_7f4a_7c15
-            detector = OutlierDetector(cluster: cluster.name, configuration: cluster.outlierDetection, events: events, now: now, seed: seed)
+        let balancing = BalancingRules(cluster, locality: snapshot.node.locality)
+        if let previous, previous.configuration == cluster, previous.balancing == balancing,
+            previous.hosts.hosts.map(HostSeed.init) == seeds
+        {
+            return previous
         }
+        let detector = makeDetector(cluster, previous, now: now)
         return RuntimeCluster(
             configuration: cluster, tls: cluster.tls.map { tls.runtime(for: $0) }, detector: detector,
+            breaker: makeBreaker(cluster, previous?.breaker),
+            usage: previous?.usage ?? ClusterUsage(), balancing: balancing,
             hosts: HostSeed.hosts(seeds, detector: detector, isResolved: isResolved, now: now))
+    }
+
+    /// What is known of endpoints stays known, unless the meaning of errors is another one: App Mesh's gRPC codes, or ours.
+    private mutating func makeDetector(_ cluster: Cluster, _ previous: RuntimeCluster?, now: Instant) -> OutlierDetector {
+        let policy = cluster.resilience?.endpoint
+        let detector: OutlierDetector
+        if let previous, (previous.configuration.resilience?.endpoint == nil) == (policy == nil) {
+            detector = previous.detector
+            if policy == nil { detector.update(configuration: cluster.outlierDetection, now: now) }
+        } else {
+            seed &+= 0x9e37_79b9_7f4a_7c15
+            detector = OutlierDetector(
+                cluster: cluster.name, configuration: policy == nil ? cluster.outlierDetection : nil, events: events, now: now, seed: seed,
+                grpcErrors: policy == nil ? .appMesh : .native)
+        }
+        if let policy { detector.update(policy: policy, now: now) }
+        return detector
+    }
+
+    private func makeBreaker(_ cluster: Cluster, _ previous: CircuitBreaker?) -> CircuitBreaker? {
+        guard let policy = cluster.resilience?.service else { return nil }
+        if let previous, previous.policy == policy { return previous }
+        let (name, events) = (cluster.name, events)
+        return CircuitBreaker(name: name, policy: policy, taking: previous) { events.append(OutlierEvent(cluster: name, $0)) }
     }
 
     private func makeFilter(
@@ -143,7 +168,8 @@ struct SnapshotBuilder {
             return .http(
                 RuntimeHTTPFilter(
                     configuration: configuration, direction: listener.direction, routes: routes,
-                    clusterIndices: routes.clusterNames.map { indices[$0] }, accessLogs: try accessLogs(configuration.accessLogs)))
+                    clusterIndices: routes.clusterNames.map { indices[$0] }, policies: try policies(of: routes),
+                    accessLogs: try accessLogs(configuration.accessLogs)))
         case .tcp(let configuration):
             var targets: [(cluster: Int, weight: UInt64)] = []
             let wanted: [WeightedCluster] =
@@ -160,6 +186,19 @@ struct SnapshotBuilder {
             return .tcp(
                 RuntimeTCPFilter(configuration: configuration, targets: targets, accessLogs: try accessLogs(configuration.accessLogs)))
         }
+    }
+
+    private func policies(of table: RouteTable) throws(FieldError) -> [RoutePolicy] {
+        var policies: [RoutePolicy] = []
+        for route in table.routes {
+            do {
+                policies.append(try RoutePolicy(route.configuration))
+            } catch {
+                throw FieldError(
+                    path: FieldPath() / "routes" / route.name / "fault" / "headers", expected: "matchers of headers", found: "\(error)")
+            }
+        }
+        return policies
     }
 
     private func accessLogs(_ logs: [AccessLog]) throws(FieldError) -> [RuntimeAccessLog] {
@@ -242,5 +281,17 @@ extension Cluster {
         case .eds(let name): snapshot.loadAssignments.first { $0.clusterName == name }?.localities ?? []
         case .originalDestination: []
         }
+    }
+}
+
+extension BalancingRules {
+    /// - Parameter locality: the proxy's own.
+    init(_ cluster: Cluster, locality: Locality) {
+        let options = cluster.balancing
+        let zone = options.preferredZoneSize.map { ZonePreference(local: locality, minimumHosts: Int($0)) }
+        self.init(
+            policy: Policy(cluster.loadBalancing, options), panicThresholdPercent: cluster.panicThresholdPercent,
+            zone: locality == Locality() ? nil : zone,
+            ramp: options.slowStart == .none ? cluster.resilience?.endpoint?.breaker.ramp ?? .none : options.slowStart)
     }
 }

@@ -82,7 +82,7 @@ final class WorkerHTTPFilter {
                 switch field.known {
                 case .forwardedClientCert, .outriggerDetails: true
                 case .forwardedFor, .forwardedHost, .forwarded, .forwardedProto, .requestID, .attemptCount, .envoyOriginalPath,
-                    .envoyOverloaded, .upstreamServiceTime:
+                    .envoyOverloaded, .expectedTimeout, .upstreamServiceTime:
                     isEdge
                 case .other: isEdge && head.hasProxyPrefix(field)
                 default: false

@@ -22,6 +22,9 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     private var isReusable = true
     /// In its host's pool.
     var isIdle = false
+    /// The rest of a response that nobody wants is read here, so that the connection can be used again.
+    private var discarded: Head?
+    private var discardedBytes = 0
     private let started: Instant
     /// Too old for another request from here on (max_connection_duration).
     private let retireAt: Instant
@@ -45,12 +48,8 @@ final class HTTP1Upstream: Connection, UpstreamSide {
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
         if opensTLS, let session = host.makeTLS() { useTLS(session) }
-        let stats = host.cluster.stats
-        stats.upstreamCxTotal.increment()
-        stats.upstreamCxHTTP1Total.increment()
-        stats.upstreamCxActive.increment()
-        host.stats.cxTotal.increment()
-        host.stats.cxActive.increment()
+        host.cluster.stats.upstreamCxHTTP1Total.increment()
+        host.connectionBegan()
         if isConnecting || isHandshaking { worker.loop.setDeadline(self, worker.loop.now + host.cluster.connectTimeout) }
     }
 
@@ -106,6 +105,7 @@ final class HTTP1Upstream: Connection, UpstreamSide {
             unsafe stream?.tunnelled(fromUpstream: bytes)
             return
         }
+        if discarded != nil { return unsafe discard(bytes) }
         guard stream != nil, !isAnswered else {
             // Nobody asked: a late or a forged answer must not reach the next request (attack case S13).
             host.cluster.stats.upstreamCxProtocolError.increment()
@@ -138,6 +138,10 @@ final class HTTP1Upstream: Connection, UpstreamSide {
                     stream.interimReceived()
                 case .head:
                     stream.responseHeadReceived(framing: decoder.framing, isTunnel: decoder.isTunnel)
+                    if discarded != nil {
+                        unsafe discard(UnsafeRawBufferPointer(rebasing: bytes[position...]))
+                        return bytes.count
+                    }
                     if isTunnel {
                         let early = unsafe UnsafeRawBufferPointer(rebasing: bytes[position...])
                         if unsafe !early.isEmpty { unsafe stream.tunnelled(fromUpstream: early) }
@@ -194,6 +198,45 @@ final class HTTP1Upstream: Connection, UpstreamSide {
         worker.loop.setDeadline(self, worker.loop.now + idleTime)
     }
 
+    func discardResponse() {
+        stream = nil
+        guard !isClosed else { return }
+        guard isReusable, !hasOutput, !isReadPaused, decoder.framing != .untilClose, !decoder.isTunnel else { return close(reset: true) }
+        discarded = Head()
+        discardedBytes = 0
+        worker.loop.setDeadline(self, worker.loop.now + Self.discardTime)
+    }
+
+    /// An error page is short and comes at once; what is longer costs more than another connection.
+    private static let discardTime = Nanoseconds.milliseconds(250)
+    private static let discardLimit = 64 * 1024
+
+    private func discard(_ bytes: UnsafeRawBufferPointer) {
+        guard let head = discarded else { return }
+        discardedBytes += bytes.count
+        unsafe stash.append(copying: bytes)
+        guard discardedBytes <= Self.discardLimit else { return close(reset: true) }
+        var held = ByteBuffer()
+        swap(&held, &stash)
+        let span = unsafe RawSpan(_unsafeBytes: held.unsafeBytes)
+        var position = 0
+        var isDone = false
+        while !isDone {
+            guard let event = try? decoder.next(span, at: &position, head: head, trailers: head) else { return close(reset: true) }
+            switch event {
+            case .needMore:
+                held.consume(position)
+                return swap(&held, &stash)
+            case .end: isDone = true
+            case .interim, .head, .body: break
+            }
+        }
+        discarded = nil
+        if position < held.count || !decoder.keepsAlive { isReusable = false }
+        isAnswered = true
+        release(requestWasSent: true)
+    }
+
     /// The caller is gone, or the answer came too late: the connection cannot be used again.
     func abandon() {
         stream = nil
@@ -219,7 +262,7 @@ final class HTTP1Upstream: Connection, UpstreamSide {
             stream?.tunnelEnded(fromDownstream: false)
             return
         }
-        guard let stream else { return close() }
+        guard let stream else { return close() }  // Idle, or what it sent was not wanted.
         // Without close_notify the end may have been forged, and only the end tells how long this body is.
         if wasTruncated, decoder.framing == .untilClose { return fail(.closed(nil, beforeAnyByte: false)) }
         if isAnswered { return fail(.closed(nil, beforeAnyByte: false)) }
@@ -281,6 +324,8 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     override func deadlineReached(now: Instant) {
         if isConnecting || isHandshaking {
             fail(.connectTimeout)
+        } else if discarded != nil {
+            close(reset: true)
         } else if stream == nil {
             host.cluster.stats.upstreamCxIdleTimeout.increment()
             close()
@@ -290,15 +335,14 @@ final class HTTP1Upstream: Connection, UpstreamSide {
     override func close(reset: Bool = false) {
         guard !isClosed else { return }
         let stats = host.cluster.stats
-        stats.upstreamCxActive.decrement()
         stats.upstreamCxDestroy.increment()
         if sawEnd { stats.upstreamCxDestroyRemote.increment() } else { stats.upstreamCxDestroyLocal.increment() }
         stats.upstreamCxRxBytesTotal.add(bytesRead)
         stats.upstreamCxTxBytesTotal.add(bytesWritten)
         stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
-        host.stats.cxActive.decrement()
         if let tls { host.keepTicket(of: tls) }
         super.close(reset: reset)
         host.closed(self)
+        host.connectionEnded()
     }
 }

@@ -43,12 +43,8 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
         super.init(adopting: descriptor, worker: worker)
         isConnecting = !isConnected
         if opensTLS, let session = host.makeTLS() { useTLS(session) }
-        let stats = host.cluster.stats
-        stats.upstreamCxTotal.increment()
-        stats.upstreamCxHTTP2Total.increment()
-        stats.upstreamCxActive.increment()
-        host.stats.cxTotal.increment()
-        host.stats.cxActive.increment()
+        host.cluster.stats.upstreamCxHTTP2Total.increment()
+        host.connectionBegan()
         if isConnecting || isHandshaking { connectDeadline = started + host.cluster.connectTimeout }
         if let age = configuration.maxConnectionAge { ageDeadline = started + Nanoseconds(age).spread(&worker.random) }
         armDeadline()
@@ -113,8 +109,9 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
             switch session.events[index] {
             case .interim(let wire, let head): side(wire)?.receivedInterim(head)
             case .head(let wire, let endStream):
+                side(wire)?.receivedHead(endStream: endStream)
+                // The stream may have given the side back, and another may have it: ask the wire again.
                 if let side = side(wire) {
-                    side.receivedHead(endStream: endStream)
                     if endStream { side.receivedEnd() } else { touch(side) }
                 }
             case .data(let wire, let range):
@@ -184,6 +181,7 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
             last.index = side.index
         }
         worker.give(side)
+        if !isClosed { host.servePending() }
         guard sides.isEmpty, !isClosed else { return }
         pingDeadline = .never
         if isRetired { return flushLater() }
@@ -293,17 +291,16 @@ final class HTTP2Upstream: Connection, HTTP2Connection {
     override func close(reset: Bool = false) {
         guard !isClosed else { return }
         let stats = host.cluster.stats
-        stats.upstreamCxActive.decrement()
         stats.upstreamCxDestroy.increment()
         if sawEnd { stats.upstreamCxDestroyRemote.increment() } else { stats.upstreamCxDestroyLocal.increment() }
         stats.upstreamCxRxBytesTotal.add(bytesRead)
         stats.upstreamCxTxBytesTotal.add(bytesWritten)
         stats.upstreamCxLength.record(nanoseconds: (worker.loop.now - started).count)
-        host.stats.cxActive.decrement()
         stats.http2.add(session.counters)
         if let tls { host.keepTicket(of: tls) }
         super.close(reset: reset)
         host.retire(self)
+        host.connectionEnded()
     }
 }
 
@@ -323,6 +320,7 @@ final class HTTP2UpstreamSide: UpstreamSide {
     private var isUpgrade = false
     private var isTunnel = false
     private var sawResponse = false
+    private var headEndedStream = false
     private var isAnswered = false
     private var requestIsComplete = false
     /// Of an upgrade that waits for SETTINGS.
@@ -340,6 +338,7 @@ final class HTTP2UpstreamSide: UpstreamSide {
         isUpgrade = false
         isTunnel = false
         sawResponse = false
+        headEndedStream = false
         isAnswered = false
         requestIsComplete = false
         waitingHead = nil
@@ -420,6 +419,7 @@ final class HTTP2UpstreamSide: UpstreamSide {
     func receivedHead(endStream: Bool) {
         guard let stream, let wire else { return }
         sawResponse = true
+        headEndedStream = endStream
         swap(&stream.responseHead, &wire.head)
         if isUpgrade, stream.responseHead.status / 100 == 2 {
             stream.responseHead.acceptUpgrade(of: stream.requestHead)
@@ -509,6 +509,11 @@ final class HTTP2UpstreamSide: UpstreamSide {
     func release(requestWasSent: Bool) {
         // The answer is complete, the request is not: the endpoint need not wait for the rest.
         if !requestIsComplete || !isAnswered { reset(.noError) }
+        detach()
+    }
+
+    func discardResponse() {
+        if !(headEndedStream && requestIsComplete) { reset(.cancel) }
         detach()
     }
 

@@ -83,6 +83,7 @@ final class NegotiatingUpstream: Connection {
             switch try host.lease(for: stream, mustBeNew: true, mustBeAlive: false) {
             case .ready(let side): stream.connectionIsReady(side)
             case .wait(let waiter): stream.waitsAgain(waiter)
+            case .full: stream.connectionIsFull()
             }
         } catch {
             host.openFailed(.system(error))

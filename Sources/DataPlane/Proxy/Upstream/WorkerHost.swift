@@ -1,6 +1,8 @@
+import Balancing
 import Base
 import ProxyConfig
 import Reactor
+import Resilience
 import Telemetry
 import Transport
 
@@ -9,6 +11,8 @@ enum Lease {
     case ready(any UpstreamSide)
     /// The protocol is being negotiated; the stream hears of it by `connectionIsReady` or `connectionFailed`.
     case wait(StreamWaiter)
+    /// The cluster has as many connections as it may, and as many wait for one.
+    case full
 }
 
 /// An endpoint as one worker sees it: its connections and counters.
@@ -36,13 +40,36 @@ final class WorkerHost {
     private var plaintextUntil = Instant(nanoseconds: 0)
     private static let plaintextTime = Nanoseconds.seconds(60)
     /// The newest session ticket, with the context that it belongs to: another context would check another trust.
+    private var connectionCount = 0
+    /// Streams that wait for a connection to be free, for no other may be opened; the first one first.
+    private var pending: [StreamWaiter] = []
     private var resumption: (context: TLSContext, ticket: TLSResumption)?
 
-    init(_ shared: Host, index: Int, cluster: WorkerCluster) {
+    /// When it came to a cluster that had others; `.never` for the first ones.
+    private let joined: Instant
+
+    init(_ shared: Host, index: Int, cluster: WorkerCluster, joined: Instant) {
         self.shared = shared
         self.index = index
         self.cluster = cluster
+        self.joined = joined
         stats = cluster.worker.registry.host(cluster: cluster.shared.name, address: shared.address, worker: cluster.worker.index)
+    }
+
+    /// Of a new endpoint.
+    var rampEnd: Instant {
+        joined == .never ? Instant(nanoseconds: 0) : joined + Nanoseconds(cluster.shared.balancing.ramp.duration)
+    }
+
+    /// What the balancer may give it.
+    func standing(now: Instant) -> EndpointTable.Standing {
+        let state = shared.health.state
+        switch state.phase {
+        case .closed, .disabled, .observing: return now < rampEnd ? .ramping(since: joined) : .available
+        case .ramping: return .ramping(since: state.instant)
+        case .halfOpen: return .probing
+        case .open, .forcedOpen, .departed: return .unavailable
+        }
     }
 
     func adopt(_ shared: Host, index: Int) {
@@ -65,6 +92,10 @@ final class WorkerHost {
         multiplexed = []
         for connection in draining { connection.drain() }
         resumption = nil
+        while let waiter = pending.first {
+            dropPending(waiter)
+            waiter.stream?.hostLeft()
+        }
     }
 
     /// The cluster's protocol or TLS is another: what is open goes on with what it has, and no new request gets there.
@@ -97,12 +128,80 @@ final class WorkerHost {
                 return .ready(connection)
             }
         }
+        guard mayOpen else { return awaitConnection(stream) }
         if cluster.negotiates, !isSpared { return .wait(try negotiate(for: stream)) }
         switch cluster.shared.configuration.upstreamProtocol {
         case .http2: return .ready(try openMultiplexed().makeSide())
         case .http1, .tcp, .auto:
             return .ready(try open { HTTP1Upstream(adopting: $0, host: self, isConnected: $1, worker: cluster.worker) })
         }
+    }
+
+    // MARK: Where connections are limited (max_connections)
+
+    /// A worker that has no connection may always open one: the others' would never serve its requests.
+    private var mayOpen: Bool {
+        guard let most = cluster.shared.configuration.circuitBreakers.maxConnections else { return true }
+        return connectionCount == 0 || cluster.shared.usage.connections.value < Int(most)
+    }
+
+    private func awaitConnection(_ stream: Stream) -> Lease {
+        cluster.stats.upstreamCxOverflow.increment()
+        // Those whose caller went away need no connection.
+        while let first = pending.first, first.stream == nil { dropPending(first) }
+        guard cluster.shared.usage.pending.take(limit: cluster.shared.configuration.circuitBreakers.maxPendingRequests) else {
+            return .full
+        }
+        let waiter = StreamWaiter(stream)
+        pending.append(waiter)
+        cluster.stats.upstreamRqPendingTotal.increment()
+        cluster.stats.upstreamRqPendingActive.increment()
+        return .wait(waiter)
+    }
+
+    private func dropPending(_ waiter: StreamWaiter) {
+        pending.removeFirst()
+        cluster.shared.usage.pending.give()
+        cluster.stats.upstreamRqPendingActive.decrement()
+    }
+
+    /// A connection is free, or there is room for another one: whoever waited longest gets it.
+    func servePending() {
+        while !isGone, let waiter = pending.first {
+            guard let stream = waiter.stream else {
+                dropPending(waiter)
+                continue
+            }
+            guard mayOpen || !idle.isEmpty || multiplexed.contains(where: \.takesStreams) else { return }
+            dropPending(waiter)
+            do {
+                switch try lease(for: stream, mustBeNew: false, mustBeAlive: true) {
+                case .ready(let side): stream.connectionIsReady(side)
+                case .wait(let other): stream.waitsAgain(other)
+                case .full: stream.connectionIsFull()
+                }
+            } catch {
+                openFailed(.system(error))
+                stream.connectionFailed(.connect(error))
+            }
+        }
+    }
+
+    func connectionBegan() {
+        connectionCount += 1
+        cluster.shared.usage.connections.add()
+        cluster.stats.upstreamCxTotal.increment()
+        cluster.stats.upstreamCxActive.increment()
+        stats.cxTotal.increment()
+        stats.cxActive.increment()
+    }
+
+    func connectionEnded() {
+        connectionCount -= 1
+        cluster.shared.usage.connections.give()
+        cluster.stats.upstreamCxActive.decrement()
+        stats.cxActive.decrement()
+        servePending()
     }
 
     private func openMultiplexed() throws(SystemError) -> HTTP2Upstream {
@@ -167,6 +266,7 @@ final class WorkerHost {
     func putIdle(_ connection: HTTP1Upstream) {
         connection.isIdle = true
         idle.append(connection)
+        servePending()
     }
 
     /// A connection is closed; if it was idle, nobody may lease it any more.
