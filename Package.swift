@@ -84,8 +84,8 @@ let package = Package(
         dataPlane(
             "Proxy",
             [
-                "HTTP1", "HTTP2", "HTTP", "HTTPClient", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience",
-                "Telemetry", "XDSClient", "XDSWire", "ConfigText", "ProxyConfig", "Base",
+                "HTTP1", "HTTP2", "HTTP", "HTTPClient", "HTTPTransport", "Transport", "Reactor", "Resolver", "Routing", "Balancing",
+                "Resilience", "Telemetry", "XDSClient", "XDSWire", "ConfigText", "ProxyConfig", "Base",
             ]),
         .executableTarget(
             name: "outrigger-proxy", dependencies: ["Proxy"], path: "Sources/DataPlane/outrigger-proxy", swiftSettings: lean,
@@ -164,7 +164,12 @@ let package = Package(
                 "outrigger", "ControlAPI", "MeshCompiler", "MeshModel", "ProxyConfig", "Base",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        tests("ProxyTests", ["Proxy", "Balancing", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire", "ProxyConfig", "Base"]),
+        tests(
+            "ProxyTests",
+            [
+                "Proxy", "Balancing", "HTTPTransport", "Transport", "Telemetry", "Resolver", "Reactor", "Resilience", "XDSWire",
+                "ProxyConfig", "Base",
+            ]),
         tests("RolloutTests", ["Rollout", "Base"]),
         tests("CertificateAuthorityTests", ["CertificateAuthority", "Transport", "ProxyConfig"]),
         .executableTarget(name: "event-appender", dependencies: ["EventStore"], path: "Tests/EventAppender", swiftSettings: strict),

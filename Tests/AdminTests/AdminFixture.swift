@@ -16,6 +16,7 @@ final class AdminFixture {
 
     let registry = StatsRegistry(workerCount: 2)
     let events = OutlierEventLog()
+    let checks = HealthCheckBoard()
     let contexts = TLSContexts(loop: EventLoop())
     let snapshot: RuntimeSnapshot
     var state = ProxyState.live
@@ -65,7 +66,7 @@ final class AdminFixture {
             state: state, now: now, wallClock: .zero, started: Instant(nanoseconds: 0), arguments: ["outrigger-proxy"],
             snapshotPath: "/run/snapshot", drainTime: .seconds(20), workerCount: 2, logLevel: .info, snapshot: snapshot,
             appliedAt: Instant(nanoseconds: 500_000_000), applications: 1, rejections: rejection == nil ? 0 : 1, rejection: rejection,
-            closedListeners: closedListeners, certificates: contexts.board.report, registry: registry, events: events)
+            closedListeners: closedListeners, certificates: contexts.board.report, registry: registry, events: events, checks: checks)
     }
 
     /// An answer, taken apart so that tests may keep it.

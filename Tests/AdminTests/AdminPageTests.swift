@@ -256,6 +256,68 @@ struct AdminPageTests {
         #expect(stats.contains(.object(["type": .string("COUNTER"), "value": .string("6"), "name": .string("rq_total")])))
     }
 
+    @Test("endpoints that fail their health checks say so on /clusters, /outliers and in the metrics, with what was seen")
+    func healthChecks() throws {
+        let name = AdminFixture.cart
+        let cluster = try #require(proxy.snapshot.clusters.first)
+        let check = HealthCheck(
+            kind: .http(host: "cart", path: "/ping"), interval: .seconds(5), timeout: .seconds(2), healthyThreshold: 2,
+            unhealthyThreshold: 3)
+        var report = HealthCheckBoard.ClusterReport(check: check)
+        report.counts = HealthCheckBoard.Counts(attempts: 9, successes: 5, failures: 4, networkFailures: 1)
+        var state = HealthCheckState(HealthCheckState.Rules(check))
+        for host in cluster.hosts.hosts.prefix(2) {
+            let isBad = host === cluster.hosts.hosts[1]
+            let outcome = state.take(isBad ? .unwell : .passed)
+            for _ in 0..<(isBad ? 2 : 0) { _ = state.take(.unwell) }
+            let seen = isBad ? "status 500" : "status 200"
+            cluster.detector.checked(host.health, isBad ? state.take(.unwell) : outcome, seen: seen, now: proxy.now)
+            report.hosts[host.address] = HealthCheckBoard.HostReport(
+                standing: state.standing, contrary: 0,
+                last: .init(result: isBad ? .unwell : .passed, seen: seen, at: proxy.now, elapsed: .milliseconds(12)))
+        }
+        cluster.detector.beginChecks(of: cluster.hosts.hosts[2].health)
+        proxy.checks.clusters[name] = report
+
+        let lines = Set(proxy.ask("/clusters").body.split(separator: "\n").map(String.init))
+        for line in [
+            "\(name)::127.0.0.1:9001::health_flags::healthy", "\(name)::127.0.0.1:9001::last_health_check::status 200",
+            "\(name)::127.0.0.1:9002::health_flags::/failed_active_hc", "\(name)::127.0.0.1:9002::last_health_check::status 500",
+            "\(name)::127.0.0.1:9003::health_flags::/failed_active_hc/pending_active_hc", "\(name)::127.0.0.1:9004::health_flags::healthy",
+        ] {
+            #expect(lines.contains(line), "\(line)")
+        }
+        let json = proxy.ask("/clusters?format=json").body
+        #expect(json.contains("failed_active_health_check") && json.contains("pending_active_hc"))
+
+        let page = proxy.ask("/outliers").body
+        for text in [
+            "\(name): health checks", "http GET /ping every 5 s, at most 2 s; 3 in a row take out, 2 let in", "2 of 4 endpoints failing",
+            "9 begun, 5 passed, 4 failed", "waiting for its first check", "not checked yet", "status 500", "12 ms",
+        ] {
+            #expect(page.contains(text), "\(text) in\n\(page)")
+        }
+        let document = try proxy.ask("/outliers?format=json").json()
+        guard case .array(let checks)? = document["health_checks"], case .array(let hosts)? = checks.first?["hosts"] else {
+            Issue.record("\(document)")
+            return
+        }
+        #expect(hosts.map { $0["state"] } == ["passing", "failing", "waiting for its first check", "not checked yet"].map { .string($0) })
+        #expect(hosts[1]["last_check"] == .string("status 500"))
+
+        let metrics = Set(proxy.ask("/metrics").body.split(separator: "\n").map(String.init))
+        let label = "{envoy_cluster_name=\"\(name)\"}"
+        for line in [
+            "envoy_cluster_health_check_attempt\(label) 9", "envoy_cluster_health_check_success\(label) 5",
+            "envoy_cluster_health_check_failure\(label) 4", "envoy_cluster_health_check_network_failure\(label) 1",
+            "envoy_cluster_health_check_healthy\(label) 2", "envoy_cluster_membership_healthy\(label) 2",
+            "outrigger_host_failing_checks{cluster=\"\(name)\",address=\"127.0.0.1:9002\"} 1",
+            "outrigger_host_check_seconds{cluster=\"\(name)\",address=\"127.0.0.1:9001\"} 0.012",
+        ] {
+            #expect(metrics.contains(line), "\(line)")
+        }
+    }
+
     @Test("/outliers says when an ejected endpoint comes back: at the first sweep after its time")
     func outliers() throws {
         #expect(proxy.ask("/outliers").body.contains("No events since the start."))

@@ -28,8 +28,8 @@ private let arrows: [(module: String, folder: String, mayImport: Set<String>)] =
     (
         "Proxy", "DataPlane",
         [
-            "HTTP1", "HTTP2", "HTTP", "HTTPClient", "Transport", "Reactor", "Resolver", "Routing", "Balancing", "Resilience", "Telemetry",
-            "XDSClient", "XDSWire", "ConfigText", "ProxyConfig", "Base", "Glibc", "Synchronization",
+            "HTTP1", "HTTP2", "HTTP", "HTTPClient", "HTTPTransport", "Transport", "Reactor", "Resolver", "Routing", "Balancing",
+            "Resilience", "Telemetry", "XDSClient", "XDSWire", "ConfigText", "ProxyConfig", "Base", "Glibc", "Synchronization",
         ]
     ),
     ("outrigger-proxy", "DataPlane", ["Proxy", "Glibc"]),

@@ -66,7 +66,6 @@ extension Way {
         if !cluster.healthChecks.isEmpty {
             let checks = cluster.healthChecks.map { "every \(duration($0.interval))" }.joined(separator: ", ")
             lines.append("health checks: \(checks)")
-            lines += warnings(of: "active health checks")
         }
         return lines
     }

@@ -12,9 +12,6 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(feature: "active health checks", consequence: "endpoints count as healthy; outlier detection works") { snapshot in
-                snapshot.clusters.filter { !$0.healthChecks.isEmpty }.map(\.name)
-            },
             Missing(feature: "retries", consequence: "each request is tried once") { snapshot in
                 snapshot.forwards.filter { $0.action.retryPolicy != nil }.map(\.name)
             },

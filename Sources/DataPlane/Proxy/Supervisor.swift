@@ -64,6 +64,7 @@ final class Supervisor {
     private var sweepTimer: LoopTimer!
     private var outlierLog: LogFile?
     private var discovery: DNSDiscovery!
+    private let prober: HealthProber
     private var destinations: OriginalDestinations!
     private var admin: AdminServer?
     /// Where the admin interface listens, as it was asked for.
@@ -91,6 +92,7 @@ final class Supervisor {
         let inbox = inbox
         outlierEvents = OutlierEventLog { inbox.post(.outlierEvent) }
         tls = TLSContexts(loop: loop)
+        prober = HealthProber(loop: loop, seed: UInt64(bitPattern: Clock.realtime()))
         let certificates = tls.board
         registry.addProvider { certificates.scrape(into: &$0, now: Clock.realtime() / 1_000_000_000) }
         builder = SnapshotBuilder(
@@ -253,6 +255,7 @@ final class Supervisor {
         applications += 1
         outlierLog = configuration.process.outlierEventLogPath.map { logWriter.file($0) }
         overload.follow(configuration.process.overload)
+        prober.follow(next)
         post(next, sockets)
         tls.follow([configuration])
         discovery.follow(next)
@@ -342,6 +345,7 @@ final class Supervisor {
 
     /// A cluster's endpoints changed.
     private func announce(_ cluster: RuntimeCluster) {
+        prober.update(cluster)
         for worker in workers { worker.post(.hosts(cluster)) }
     }
 
@@ -371,7 +375,12 @@ final class Supervisor {
             log.info("outlier", event.words)
             outlierLog?.submit(&line)
         }
+        let ejecting = Set(events.lazy.filter { $0.action == .eject }.map(\.cluster))
+        for cluster in snapshot?.clusters ?? [] where ejecting.contains(cluster.name) { prober.ejected(in: cluster) }
     }
+
+    /// What health checks found.
+    var healthChecks: HealthCheckBoard { prober.board }
 
     // MARK: Workers
 
@@ -482,6 +491,7 @@ extension OutlierEvent {
     fileprivate var words: String {
         switch subject {
         case .host(let host):
+            if let seen = host.seen { return "\(action.rawValue) \(host.address) of \(cluster): \(reason.rawValue) (\(seen))" }
             var facts = ["ejections \(host.ejections)"]
             if let time = host.ejectionTime { facts.append("for \(time.milliseconds) ms") }
             if host.refusals > 1 { facts.append("\(host.refusals) refusals") }

@@ -28,6 +28,13 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case ejectionsTotal
     case ejectionsConsecutive5xx
     case panicActive
+    case healthCheckAttempt
+    case healthCheckSuccess
+    case healthCheckFailure
+    case healthCheckNetworkFailure
+    case healthCheckPassiveFailure
+    case healthCheckVerifyCluster
+    case healthCheckHealthy
     // Labelled by name and lookup family.
     case dnsAddresses
     case dnsStale
@@ -38,6 +45,8 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
     case hostEjected
     case hostEjectionsTotal
     case hostWeight
+    case hostFailingChecks
+    case hostCheckSeconds
     // The process.
     case serverLive
     case serverState
@@ -149,6 +158,16 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
             Description(
                 family: "outrigger_panic_active", kind: .gauge, labels: ["cluster"], stat: "cluster.{}.panic_active",
                 help: "1 while health is ignored because too few endpoints are left.")
+        case .healthCheckAttempt: cluster("health_check.attempt", .counter, "Active health checks begun.")
+        case .healthCheckSuccess: cluster("health_check.success", .counter, "Active health checks that passed.")
+        case .healthCheckFailure: cluster("health_check.failure", .counter, "Active health checks that failed, for whatever reason.")
+        case .healthCheckNetworkFailure:
+            cluster("health_check.network_failure", .counter, "Of the failed checks: no connection, or no whole answer in time.")
+        case .healthCheckPassiveFailure:
+            cluster("health_check.passive_failure", .counter, "0: requests are outlier detection's business.")
+        case .healthCheckVerifyCluster:
+            cluster("health_check.verify_cluster", .counter, "0: the name of the service is not compared.")
+        case .healthCheckHealthy: cluster("health_check.healthy", .gauge, "Endpoints that do not fail their active health checks.")
         case .dnsAddresses: dns("addresses", .gauge, "Addresses that stand for the name.")
         case .dnsStale: dns("stale", .gauge, "1 while lookups fail and the last good answer is kept.")
         case .dnsAge: dns("age_seconds", .gauge, "Seconds since the last good answer.")
@@ -157,6 +176,8 @@ public enum ScrapeMetric: Int, CaseIterable, Sendable {
         case .hostEjected: host("ejected", .gauge, "1 while the endpoint is ejected.")
         case .hostEjectionsTotal: host("ejections_total", .counter, "Ejections of the endpoint.")
         case .hostWeight: host("weight", .gauge, "Weight of the endpoint in balancing.")
+        case .hostFailingChecks: host("failing_checks", .gauge, "1 while the endpoint fails its active health checks, or is new and waits.")
+        case .hostCheckSeconds: host("check_seconds", .gauge, "How long the endpoint's last active health check took.")
         case .serverLive: server("live", .gauge, "1 while the proxy serves, 0 while it drains.")
         case .serverState: server("state", .gauge, "0 live, 1 draining, 2 pre-initializing, 3 initializing.")
         case .serverUptime: server("uptime", .gauge, "Seconds since the start.")

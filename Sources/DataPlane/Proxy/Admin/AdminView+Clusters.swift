@@ -10,7 +10,7 @@ extension AdminView {
     func clustersText() -> AdminResponse {
         var response = AdminResponse()
         let totals = registry.hostTable()
-        for cluster in clusters { response.body.append(cluster, totals) }
+        for cluster in clusters { response.body.append(cluster, totals, checks.clusters[cluster.name]) }
         return response
     }
 
@@ -34,7 +34,7 @@ extension AdminView {
 }
 
 extension ByteBuffer {
-    fileprivate mutating func append(_ cluster: RuntimeCluster, _ totals: HostTable) {
+    fileprivate mutating func append(_ cluster: RuntimeCluster, _ totals: HostTable, _ checks: HealthCheckBoard.ClusterReport?) {
         let name = Array("\(cluster.name)::".utf8)
         let configuration = cluster.configuration
         line(name, "observability_name", cluster.name)
@@ -55,7 +55,8 @@ extension ByteBuffer {
             line(prefix, "rq_timeout", Int(clamping: total.rqTimeout))
             line(prefix, "rq_total", Int(clamping: total.rqTotal))
             line(prefix, "hostname", host.hostname)
-            line(prefix, "health_flags", host.health.isEjected ? "/failed_outlier_check" : "healthy")
+            line(prefix, "health_flags", host.healthFlags)
+            if let last = checks?.hosts[host.address]?.last { line(prefix, "last_health_check", last.seen) }
             line(prefix, "weight", Int(host.weight))
             line(prefix, "region", host.locality.region)
             line(prefix, "zone", host.locality.zone)
@@ -88,6 +89,13 @@ extension ByteBuffer {
 }
 
 extension Host {
+    /// Envoy's words, the active checks first; one that waits for its first check is `/pending_active_hc` too.
+    fileprivate var healthFlags: String {
+        let checks = health.checks == .waiting ? "/failed_active_hc/pending_active_hc" : health.isFailingChecks ? "/failed_active_hc" : ""
+        let flags = checks + (health.isEjected ? "/failed_outlier_check" : "")
+        return flags.isEmpty ? "healthy" : flags
+    }
+
     /// envoy.admin.v3.HostStatus.
     fileprivate func status(_ totals: HostTotals) -> Document {
         func stat(_ name: String, _ type: String, _ value: some BinaryInteger) -> Document {
@@ -102,7 +110,9 @@ extension Host {
                 stat("cx_active", "GAUGE", totals.cxActive), stat("rq_active", "GAUGE", totals.rqActive),
             ]),
             "health_status": .entries([
-                "eds_health_status": .text("HEALTHY"), "failed_outlier_check": health.isEjected ? .flag(true) : nil,
+                "eds_health_status": .text("HEALTHY"), "failed_active_health_check": health.isFailingChecks ? .flag(true) : nil,
+                "pending_active_hc": health.checks == .waiting ? .flag(true) : nil,
+                "failed_outlier_check": health.isEjected ? .flag(true) : nil,
             ]),
             "weight": .number(weight), "priority": .number(priority), "hostname": hostname.isEmpty ? nil : .text(hostname),
             "locality": .entries([

@@ -66,6 +66,7 @@ extension AdminView {
                             "weight": .number(host.weight), "priority": .number(host.priority),
                             "zone": host.locality.zone.isEmpty ? nil : .text(host.locality.zone),
                             "ejected": host.health.isEjected ? .flag(true) : nil,
+                            "failing_checks": host.health.isFailingChecks ? .flag(true) : nil,
                         ])
                     }),
             ])

@@ -8,6 +8,7 @@ extension AdminView {
     func outliers() -> AdminResponse {
         var text = ""
         for cluster in clusters where cluster.configuration.outlierDetection != nil { text += section(cluster) + "\n" }
+        for cluster in clusters { text += checkSection(cluster) }
         let others = clusters.filter { $0.configuration.outlierDetection == nil }.map(\.name)
         if !others.isEmpty { text += "Without outlier detection: \(others.joined(separator: ", "))\n\n" }
         return AdminResponse(text + eventList())
@@ -48,6 +49,32 @@ extension AdminView {
         return text + table.text
     }
 
+    /// What active health checks say of a cluster's endpoints; empty where there are none.
+    private func checkSection(_ cluster: RuntimeCluster) -> String {
+        guard let report = checks.clusters[cluster.name] else { return "" }
+        let hosts = cluster.hosts.hosts
+        let failing = hosts.count { $0.health.isFailingChecks }
+        var text = """
+            \(cluster.name): health checks
+              rule        \(report.check.words)
+              now         \(failing) of \(Words.count(hosts.count, "endpoint")) failing
+              since start \(report.counts.attempts) begun, \(report.counts.successes) passed, \(report.counts.failures) failed
+
+            """
+        guard !hosts.isEmpty else { return text + "\n" }
+        var table = TextTable([.left, .left, .left, .right, .right], indent: "  ")
+        table.add(["ENDPOINT", "STATE", "LAST CHECK", "TOOK", "WHEN"])
+        for host in hosts {
+            let last = report.hosts[host.address]?.last
+            table.add([
+                host.label, host.health.checks.words, last?.seen ?? "-", last.map { Words.span($0.elapsed) } ?? "-",
+                last.map { "\(Words.span(now - $0.at)) ago" } ?? "never",
+            ])
+        }
+        text += table.text
+        return text + "\n"
+    }
+
     /// The newest first: it is what one looks for.
     private func eventList() -> String {
         let events = events.recent
@@ -69,6 +96,8 @@ extension AdminView {
         response.contentType = AdminResponse.json
         response.body.append("{\"clusters\":")
         response.body.append(JSONWriter.write(list))
+        response.body.append(",\"health_checks\":")
+        response.body.append(JSONWriter.write(.list(clusters.compactMap(checkDocument))))
         response.body.append(",\"events\":[")
         for (index, event) in events.recent.enumerated() {
             response.body.append(index == 0 ? "\n" : ",\n")
@@ -76,6 +105,24 @@ extension AdminView {
         }
         response.body.append("]}\n")
         return response
+    }
+
+    private func checkDocument(_ cluster: RuntimeCluster) -> Document? {
+        guard let report = checks.clusters[cluster.name] else { return nil }
+        return .entries([
+            "name": .text(cluster.name), "attempt": .number(report.counts.attempts), "success": .number(report.counts.successes),
+            "failure": .number(report.counts.failures), "network_failure": .number(report.counts.networkFailures),
+            "hosts": .list(
+                cluster.hosts.hosts.map { host in
+                    let last = report.hosts[host.address]?.last
+                    return .entries([
+                        "address": .text(host.label), "state": .text(host.health.checks.words),
+                        "contrary": .number(report.hosts[host.address]?.contrary ?? 0),
+                        "last_check": last.map { .text($0.seen) }, "last_check_at": last.map { .text(time($0.at)) },
+                        "last_check_ms": last.map { .number(UInt64(clamping: $0.elapsed.milliseconds)) },
+                    ])
+                }),
+        ])
     }
 
     private func document(_ cluster: RuntimeCluster) -> Document {
@@ -109,6 +156,17 @@ extension AdminView {
     }
 }
 
+extension HostHealth.Checks {
+    fileprivate var words: String {
+        switch self {
+        case .none: "not checked yet"
+        case .waiting: "waiting for its first check"
+        case .passing: "passing"
+        case .failing: "failing"
+        }
+    }
+}
+
 extension RuntimeCluster {
     /// The first sweep from `end` of the ejection on: endpoints return only there.
     fileprivate func returns(after end: Instant) -> Instant {
@@ -133,6 +191,7 @@ extension OutlierEvent {
     fileprivate var details: String {
         switch subject {
         case .host(let host):
+            if let seen = host.seen { return seen }
             var facts: [String] = []
             if let time = host.ejectionTime { facts.append("for \(Words.span(time)), ejection \(host.ejections)") }
             if host.refusals > 1 { facts.append("\(host.refusals) refusals") }

@@ -86,19 +86,35 @@ extension AdminView {
     private func add(_ cluster: RuntimeCluster, to samples: inout ScrapeSamples) {
         let hosts = cluster.hosts.hosts
         samples.add(.membershipTotal, hosts.count, labels: [cluster.name])
-        samples.add(.membershipHealthy, hosts.count { !$0.health.isEjected }, labels: [cluster.name])
+        samples.add(.membershipHealthy, hosts.count { $0.health.isRoutable }, labels: [cluster.name])
         samples.add(.panicActive, cluster.detector.panickingPriorities.isEmpty ? 0 : 1, labels: [cluster.name])
         for host in hosts {
             samples.add(.hostEjected, host.health.isEjected ? 1 : 0, labels: [cluster.name, host.label])
             samples.add(.hostWeight, host.weight, labels: [cluster.name, host.label])
         }
-        // As in Envoy, these are there only where the cluster has a detector.
+        // As in Envoy, what follows is there only where the cluster has checks, and a detector.
+        if let report = checks.clusters[cluster.name] { add(report, hosts, cluster.name, to: &samples) }
         guard cluster.configuration.outlierDetection != nil else { return }
         for (metric, stat) in zip(ScrapeMetric.outlierDetection, cluster.detector.statistics.named) {
             samples.add(metric, stat.value, labels: [cluster.name])
         }
         for host in cluster.detector.hosts {
             samples.add(.hostEjectionsTotal, host.ejections, labels: [cluster.name, "\(host.address)"])
+        }
+    }
+
+    private func add(_ report: HealthCheckBoard.ClusterReport, _ hosts: [Host], _ cluster: String, to samples: inout ScrapeSamples) {
+        samples.add(.healthCheckAttempt, report.counts.attempts, labels: [cluster])
+        samples.add(.healthCheckSuccess, report.counts.successes, labels: [cluster])
+        samples.add(.healthCheckFailure, report.counts.failures, labels: [cluster])
+        samples.add(.healthCheckNetworkFailure, report.counts.networkFailures, labels: [cluster])
+        samples.add(.healthCheckPassiveFailure, 0, labels: [cluster])
+        samples.add(.healthCheckVerifyCluster, 0, labels: [cluster])
+        samples.add(.healthCheckHealthy, hosts.count { !$0.health.isFailingChecks }, labels: [cluster])
+        for host in hosts {
+            samples.add(.hostFailingChecks, host.health.isFailingChecks ? 1 : 0, labels: [cluster, host.label])
+            guard let last = report.hosts[host.address]?.last else { continue }
+            samples.add(.hostCheckSeconds, last.elapsed.seconds, labels: [cluster, host.label])
         }
     }
 }

@@ -31,6 +31,7 @@ struct AdminView {
     /// Nil: the configuration is a file.
     var controlPlane: ControlPlaneView?
     var overload = OverloadManager.Report()
+    var checks = HealthCheckBoard()
 
     var clusters: [RuntimeCluster] { snapshot?.clusters ?? [] }
     var uptime: Nanoseconds { now - started }
@@ -49,7 +50,7 @@ extension Supervisor {
             drainTime: drainTime, workerCount: workerCount, logLevel: log.level, snapshot: snapshot, appliedAt: appliedAt,
             applications: applications, rejections: rejections, rejection: rejection.map { ($0.version, $0.reason) },
             closedListeners: closedListeners.map { ($0.configuration, $0.closedBecause ?? "opening") }, certificates: tls.board.report,
-            registry: registry, events: outlierEvents, controlPlane: controlPlaneView, overload: overload.report)
+            registry: registry, events: outlierEvents, controlPlane: controlPlaneView, overload: overload.report, checks: healthChecks)
     }
 
     func perform(_ action: AdminAction) {
