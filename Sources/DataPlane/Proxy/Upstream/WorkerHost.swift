@@ -63,6 +63,7 @@ final class WorkerHost {
 
     /// What the balancer may give it.
     func standing(now: Instant) -> EndpointTable.Standing {
+        if shared.health.isFailingChecks { return .unavailable }
         let state = shared.health.state
         switch state.phase {
         case .closed, .disabled, .observing: return now < rampEnd ? .ramping(since: joined) : .available
