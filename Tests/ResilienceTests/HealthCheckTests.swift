@@ -263,6 +263,16 @@ struct CheckedEndpointTests {
         #expect(endpoints.routable == [0, 1] && endpoints.epoch > epoch)
     }
 
+    @Test("what checks have said of an address holds under another detector")
+    func otherDetector() {
+        var endpoints = Checked(hosts: 2)
+        endpoints.check(0, .passed)
+        endpoints.check(1, .unwell)
+        let other = OutlierFixture(.app(), hosts: 2)
+        for (host, before) in zip(other.hosts, endpoints.fixture.hosts) { other.detector.beginChecks(of: host, as: before.checks) }
+        #expect(other.hosts.map(\.checks) == [.passing, .failing])
+    }
+
     @Test("how often to connect to endpoints that could not be connected to is the policy's")
     func connectionProbes() {
         let fixture = OutlierFixture(.app(), hosts: 1)

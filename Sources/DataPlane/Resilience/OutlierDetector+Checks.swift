@@ -6,10 +6,18 @@ extension OutlierDetector {
     /// Active checks of an endpoint begin. Until its first result it waits, if another endpoint of the cluster passes its checks: who
     /// serves goes on, and nobody meets a newcomer that is not ready. Otherwise it counts as well: a guess that may be wrong is better
     /// than a refusal that is.
-    public func beginChecks(of host: HostHealth) {
+    ///
+    /// - Parameter known: what checks have said of this address to another detector before.
+    public func beginChecks(of host: HostHealth, as known: HostHealth.Checks = .none) {
         members.withLock { members in
-            guard host.checks == .none, members.hosts.contains(where: { $0.checks == .passing }) else { return }
-            host.setChecks(.waiting)
+            guard host.checks == .none else { return }
+            if known != .none {
+                host.setChecks(known)
+            } else if members.hosts.contains(where: { $0.checks == .passing }) {
+                host.setChecks(.waiting)
+            } else {
+                return
+            }
             changes.add(1, ordering: .releasing)
         }
     }

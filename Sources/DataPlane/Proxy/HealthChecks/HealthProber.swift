@@ -57,8 +57,9 @@ final class HealthProber {
         var known = cluster.hosts
         cluster.hosts = [:]
         for host in shared.hosts.hosts {
-            if let checked = known[host.address], checked.host.health === host.health {
-                known[host.address] = nil
+            if let checked = known.removeValue(forKey: host.address) {
+                // Where outlier detection is of another kind now, its endpoints begin anew; what checks said holds on.
+                if checked.host.health !== host.health { shared.detector.beginChecks(of: host.health, as: checked.host.health.checks) }
                 cluster.hosts[host.address] = checked
                 checked.adopt(host, rules: HealthCheckState.Rules(check), isOther: isOther)
                 scheduleSooner(checked)
@@ -82,8 +83,6 @@ final class HealthProber {
     private func leave(_ checked: CheckedHost, _ cluster: CheckedCluster) {
         loop.cancelDeadline(checked)
         checked.forget()
-        // Another of this address may have joined meanwhile.
-        guard cluster.hosts[checked.host.address] == nil else { return }
         board.clusters[cluster.shared.name]?.hosts[checked.host.address] = nil
     }
 
