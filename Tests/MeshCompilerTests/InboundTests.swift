@@ -50,9 +50,11 @@ struct InboundTests {
               exposeReplyDetails: true
               outlierEventLog: {path: /tmp/o}
               accessLog: {path: /tmp/a}
+              zone: b
             """
         let node = try Fixture.compile([Fixture.node("a"), sidecar], node: "a")
         #expect(node.snapshot.listeners.map(\.address.description) == ["10.0.0.1:80"])
+        #expect(node.snapshot.node.locality == Locality(zone: "b"))
         #expect(
             node.snapshot.process
                 == ProcessSettings(

@@ -36,6 +36,7 @@ struct SidecarTests {
               loadBalancing: LEAST_REQUEST
               http2: {maxConcurrentStreams: 50, keepalive: {interval: 1m, timeout: 5s}}
               maxConnectionAge: 1h
+              zone: b
               certificates: [{arn: "arn:c", certificateChain: /c.pem, privateKey: /k.pem}]
               authorities: [{arn: "arn:a", certificateChain: /a.pem}]
             """
@@ -63,7 +64,7 @@ struct SidecarTests {
                     ],
                     accessLog: AccessLogFile(path: "/dev/stdout", format: .text("%PROTOCOL%")), loadBalancing: .leastRequest,
                     maxConcurrentStreams: 50, keepalive: Sidecar.Keepalive(interval: .seconds(60), timeout: .seconds(5)),
-                    maxConnectionAge: .seconds(3600),
+                    maxConnectionAge: .seconds(3600), zone: "b",
                     certificates: [Sidecar.Certificate(arn: "arn:c", certificateChain: "/c.pem", privateKey: "/k.pem")],
                     authorities: [Sidecar.Authority(arn: "arn:a", certificateChain: "/a.pem")]))
     }

@@ -146,6 +146,8 @@ public struct Sidecar: Hashable, Sendable {
     /// How old a connection of a caller gets before it is asked to leave; default: no limit.
     public var maxConnectionAge: Duration?
     public var overload: Overload?
+    /// Where the proxy stands, as EndpointSets name zones; default: nowhere.
+    public var zone: String?
     public var certificates: [Certificate]
     public var authorities: [Authority]
 
@@ -154,7 +156,7 @@ public struct Sidecar: Hashable, Sendable {
         exposeReplyDetails: Bool? = nil, outlierEventLogPath: String? = nil, inbound: [Inbound] = [], outboundHTTP: SocketAddress? = nil,
         outboundTCP: [OutboundTCP] = [], accessLog: AccessLogFile? = nil, loadBalancing: LoadBalancing? = nil,
         maxConcurrentStreams: Int? = nil, keepalive: Keepalive? = nil, maxConnectionAge: Duration? = nil, overload: Overload? = nil,
-        certificates: [Certificate] = [], authorities: [Authority] = []
+        zone: String? = nil, certificates: [Certificate] = [], authorities: [Authority] = []
     ) {
         self.meta = meta
         self.subject = subject
@@ -172,6 +174,7 @@ public struct Sidecar: Hashable, Sendable {
         self.keepalive = keepalive
         self.maxConnectionAge = maxConnectionAge
         self.overload = overload
+        self.zone = zone
         self.certificates = certificates
         self.authorities = authorities
     }

@@ -9,7 +9,7 @@ extension Snapshot {
             "version": .text(version),
             "node": .entries([
                 "id": .text(node.id), "mesh": .text(node.mesh), "role": .text(node.role.rawValue),
-                "name": .text(node.name),
+                "name": .text(node.name), "zone": node.locality.zone.isEmpty ? nil : .text(node.locality.zone),
             ]),
             "process": process.document,
             "listeners": .list(listeners.map(\.document)),

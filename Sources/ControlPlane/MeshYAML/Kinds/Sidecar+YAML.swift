@@ -19,6 +19,7 @@ extension Sidecar {
         let http2 = spec.optional("http2", .object(Self.http2))
         let maxConnectionAge = spec.optional("maxConnectionAge", .durationOrNone)
         let overload = spec.optional("overload", .object(Overload.init))
+        let zone = spec.optional("zone", .string(1...255))
         let certificates = spec.list("certificates", of: .object(Certificate.init))
         let authorities = spec.list("authorities", of: .object(Authority.init))
         guard let subject else { return nil }
@@ -27,7 +28,7 @@ extension Sidecar {
             exposeReplyDetails: exposeReplyDetails,
             outlierEventLogPath: eventLog, inbound: inbound, outboundHTTP: outbound?.http, outboundTCP: outbound?.tcp ?? [],
             accessLog: accessLog, loadBalancing: loadBalancing, maxConcurrentStreams: http2?.streams, keepalive: http2?.keepalive,
-            maxConnectionAge: maxConnectionAge.flatMap { $0 > .zero ? $0 : nil }, overload: overload,
+            maxConnectionAge: maxConnectionAge.flatMap { $0 > .zero ? $0 : nil }, overload: overload, zone: zone,
             certificates: certificates, authorities: authorities)
     }
 

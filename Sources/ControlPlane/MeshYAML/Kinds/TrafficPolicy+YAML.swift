@@ -165,7 +165,7 @@ extension TrafficPolicy.Balancing {
         options.hashBoundPercent = object.optional("boundPercent", .count(101...10_000))
         options.latencyHalfLife = object.optional("halfLife", .positiveDuration) ?? options.latencyHalfLife
         options.preferredZoneSize = object.optional(
-            "preferZone", .object { $0.optional("minimumHosts", .count()) ?? 1 })
+            "preferZone", .object { $0.optional("minimumHosts", .count()) ?? 2 })
         options.slowStart = object.optional("slowStart", .ramp) ?? .none
         guard let policy else { return nil }
         self.init(policy: policy, options: options, hashKeys: hashKeys)
