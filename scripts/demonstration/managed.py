@@ -101,9 +101,7 @@ class ManagedMesh(Stage):
             if unchanged and line.startswith("revision "):
                 screen.line("   " + screen.dim(f"... and {len(unchanged)} unchanged"))
                 unchanged.clear()
-            # This warning is of each change to this mesh, and nothing that this act is about.
-            if not line.startswith("warning: retries:"):
-                screen.wrapped(line)
+            screen.wrapped(line)
 
         status, text = await self.run(words, show)
         self.require(status == expecting, f"outrigger {words[0]} should end with status {expecting}, and ended with {status}")

@@ -62,7 +62,6 @@ extension Way {
             cluster.circuitBreakers.maxRequests.map { "\($0) requests at once" },
         ].compactMap(\.self)
         lines.append("connection pool: \(limits.isEmpty ? "no limits on this side" : "at most " + limits.joined(separator: ", "))")
-        if !limits.isEmpty { lines += warnings(of: "connection pool limits") }
         if !cluster.healthChecks.isEmpty {
             let checks = cluster.healthChecks.map { "every \(duration($0.interval))" }.joined(separator: ", ")
             lines.append("health checks: \(checks)")

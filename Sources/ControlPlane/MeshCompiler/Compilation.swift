@@ -96,7 +96,8 @@ struct Compilation {
     ) -> Snapshot {
         assumeLimits(listeners)
         return Snapshot(
-            node: Node(mesh: mesh.meshName, role: role, name: name, locality: Locality(zone: sidecar?.zone ?? "")), process: processSettings(),
+            node: Node(mesh: mesh.meshName, role: role, name: name, locality: Locality(zone: sidecar?.zone ?? "")),
+            process: processSettings(),
             listeners: listeners.sorted { $0.name < $1.name },
             routeConfigurations: routeConfigurations.sorted { $0.name < $1.name },
             clusters: clusters.values.sorted { $0.name < $1.name },

@@ -12,12 +12,9 @@ enum Honoured {
 
     private static var missing: [Missing] {
         [
-            Missing(feature: "retries", consequence: "each request is tried once") { snapshot in
-                snapshot.forwards.filter { $0.action.retryPolicy != nil }.map(\.name)
-            },
-            Missing(feature: "connection pool limits", consequence: "connections and requests are not limited") { snapshot in
-                snapshot.clusters.filter { $0.circuitBreakers != CircuitBreakers() }.map(\.name)
-            },
+            Missing(feature: "hedging", consequence: "no second attempt goes beside the first") { snapshot in
+                snapshot.forwards.filter { $0.action.hedging != nil }.map(\.name)
+            }
         ]
     }
 
