@@ -228,6 +228,18 @@ struct TrafficPolicyTests {
         #expect(try Fixture.compile(documents, node: "a").remarks.contains { $0.contains("spec.rateLimit: port 8080 speaks tcp") })
     }
 
+    @Test("a timeout that the called listener does not wait for is told")
+    func shorterListener() throws {
+        let long = try Self.compile([Self.policy(Self.toNode, "timeout: 30s")])
+        #expect(
+            long.remarks == [
+                "TrafficPolicy/p spec.timeout: 30s here, but listener 8080 of VirtualNode/a in namespace \"default\" ends requests after 15s, "
+                    + "the App Mesh default"
+            ])
+        #expect(try Self.compile([Self.policy(Self.toNode, "timeout: 15s")]).remarks == [])
+        #expect(try Self.compile([Self.policy(Self.toNode, "timeout: none")]).remarks.count == 1)
+    }
+
     @Test("a gateway's callers are callers, and a policy of a GatewayRoute goes before all")
     func gateway() throws {
         let gateway = """

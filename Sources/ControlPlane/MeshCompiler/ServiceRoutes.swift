@@ -72,14 +72,23 @@ extension Compilation {
             guard let node = find(reference, service.meta, resources.virtualNodes) else { return [] }
             let cluster = egressCluster(node, mapping, policy)
             var planned = planned(node.meta.name, RouteMatch(path: .prefix("/")), .cluster(cluster), nil, nil)
-            apply(routePolicies(service, nil, nil, [(node, 1)]), to: &planned, port: mapping)
+            let policies = routePolicies(service, nil, nil, [(node, 1)])
+            apply(policies, to: &planned, port: mapping)
+            warnOfShorterListeners(policies, planned, [(node, mapping)])
             return [planned]
         case .virtualRouter(let reference):
             guard let router = find(reference, service.meta, resources.virtualRouters) else { return [] }
             return RouteOrder.sorted(router.routes).compactMap { index, route in
                 guard route.rule.port == nil || route.rule.port == mapping.port else { return nil }
                 guard var planned = httpRoute(router, route, (FieldPath.spec / "routes")[index], mapping, policy) else { return nil }
-                apply(routePolicies(service, router, route.name, nodes(router, route)), to: &planned, port: mapping)
+                let policies = routePolicies(service, router, route.name, nodes(router, route))
+                apply(policies, to: &planned, port: mapping)
+                let called = route.rule.targets.compactMap { target in
+                    find(target.virtualNode, router.meta, resources.virtualNodes).flatMap { node in
+                        port(of: node, target, mapping).map { (node: node, port: $0) }
+                    }
+                }
+                warnOfShorterListeners(policies, planned, called)
                 return planned
             }
         }

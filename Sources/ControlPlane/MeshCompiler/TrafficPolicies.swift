@@ -114,6 +114,23 @@ extension Compilation {
         }
     }
 
+    /// The listener of a called node limits requests too.
+    mutating func warnOfShorterListeners(
+        _ policies: [TrafficPolicy], _ planned: PlannedRoute, _ called: [(node: VirtualNode, port: PortMapping)]
+    ) {
+        guard planned.isTimeoutAssumed, let policy = policies.last(where: { $0.timeout != nil }), let timeout = policy.timeout else {
+            return
+        }
+        for (node, port) in called {
+            let own = listener(of: node, port: port.port)?.timeout?.policy.perRequest
+            guard let allowed = limit(own, default: Defaults.requestTimeout), timeout.value.map({ $0 > allowed }) ?? true else { continue }
+            warn(
+                policy.key, .spec / "timeout",
+                "\(timeout.value.map(duration) ?? "no limit") here, but listener \(port.port) of \(node.key.qualified) ends requests after "
+                    + "\(duration(allowed)), \(own == nil ? "the \(Defaults.appMesh)" : "as it says")")
+        }
+    }
+
     func routePolicies(_ route: GatewayRoute) -> [TrafficPolicy] { policies(of: route.key) }
 
     /// - Parameter port: that is called: a mirror's, if it does not say another.
