@@ -196,7 +196,9 @@ import Testing
             }
         }
         for line in origin.receivedText.components(separatedBy: "\r\n") where !line.isEmpty {
-            let isExpected = ["GET /cut ", "GET /good ", "Host: a", "x-forwarded-proto: ", "x-request-id: "].contains { line.hasPrefix($0) }
+            let isExpected = [
+                "GET /cut ", "GET /good ", "Host: a", "x-forwarded-proto: ", "x-request-id: ", "x-envoy-expected-rq-timeout-ms: ",
+            ].contains { line.hasPrefix($0) }
             #expect(isExpected, "\(line)")
         }
     }

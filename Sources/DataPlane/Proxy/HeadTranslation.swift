@@ -1,6 +1,5 @@
 import Base
 import HTTP
-import Routing
 import Transport
 
 // Upgrades have two forms: `Upgrade` with 101 in HTTP/1.1 (RFC 9110 section 7.8), extended CONNECT with 200 in HTTP/2 (RFC 8441). A
@@ -51,13 +50,6 @@ extension Head {
         let end = message.last == UInt8(ascii: "\n") ? message.count - 1 : message.count
         GRPC.encodeMessage(message.span.extracting(0..<end), into: &text)
         append(name: "grpc-message", value: text)
-    }
-
-    /// `shop.local:80` becomes `shop.local-shadow:80`, so that logs tell copies from requests, as Envoy does.
-    func markAsShadow() {
-        let host = bytes[authority]
-        let colon = host.lastIndex(of: UInt8(ascii: ":")).flatMap { host[$0...].contains(UInt8(ascii: "]")) ? nil : $0 } ?? host.endIndex
-        CompiledRoute.replaceAuthority(self, with: Array(host[..<colon]) + Array("-shadow".utf8) + Array(host[colon...]))
     }
 
     /// The time that is left, for the next hop.

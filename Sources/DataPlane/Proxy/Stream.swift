@@ -82,7 +82,6 @@ final class Stream: Timed {
         reset(downstream: side, filter: original.filter, now: worker.loop.now)
         isShadow = true
         requestHead.copy(original.requestHead)
-        requestHead.markAsShadow()
         requestFraming = side.requestFraming
         isGRPC = original.isGRPC
         route = original.route

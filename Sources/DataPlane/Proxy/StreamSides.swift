@@ -56,6 +56,8 @@ protocol UpstreamSide: StreamSide {
     var wasReused: Bool { get }
     /// Some of the request is still here.
     var hasUnsentOutput: Bool { get }
+    /// Of the request, about.
+    var unsentBytes: Int { get }
     /// A request that the endpoint says it has not looked at is sent again, so keep what was sent (RFC 9113 section 8.7).
     var mayRefuseUnprocessed: Bool { get }
 

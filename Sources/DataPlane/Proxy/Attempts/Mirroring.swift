@@ -57,8 +57,10 @@ extension Stream {
 
     /// Its endpoint takes less than comes, or none takes it at all.
     private var isOverrun: Bool {
-        upstream?.isCongested ?? body.isTooLong
+        (upstream?.unsentBytes ?? body.buffer.count) > Self.mirrorBacklog
     }
+
+    private static let mirrorBacklog = 256 * 1024
 }
 
 /// The caller of a copy: nobody, who hears nothing and is never slow.

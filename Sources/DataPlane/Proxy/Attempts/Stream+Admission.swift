@@ -42,7 +42,6 @@ extension Stream {
         switch cluster.enter(self, now: now) {
         case .entered: return true
         case .queued:
-            downstream?.pauseReading()
             cluster.stats.upstreamRqPendingTotal.increment()
             cluster.stats.upstreamRqPendingActive.increment()
             armDeadline()

@@ -42,7 +42,6 @@ extension Stream {
         responseHead.removeAll()
         responseTrailers.removeAll()
         guard attempts.nextAt > worker.loop.now else { return startNextAttempt() }
-        downstream?.pauseReading()
         armDeadline()
     }
 

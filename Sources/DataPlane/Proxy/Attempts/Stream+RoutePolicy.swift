@@ -22,7 +22,6 @@ extension Stream {
             filter.stats.rqDelayInjected.increment()
             flags.insert(.delayInjected)
             place.delayEnds = worker.loop.now + Nanoseconds(delay)
-            downstream?.pauseReading()
             armDeadline()
             return false
         }

@@ -55,6 +55,7 @@ final class HTTP1Upstream: Connection, UpstreamSide {
 
     var wasReused: Bool { served > 1 }
     var hasUnsentOutput: Bool { hasOutput }
+    var unsentBytes: Int { output.count }
     var mayRefuseUnprocessed: Bool { false }
 
     // MARK: Requests out

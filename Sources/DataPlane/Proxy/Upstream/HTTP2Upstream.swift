@@ -391,6 +391,7 @@ final class HTTP2UpstreamSide: UpstreamSide {
     }
 
     var isCongested: Bool { (wire?.queuedBytes ?? 0) >= HTTP2Upstream.highWater }
+    var unsentBytes: Int { wire?.queuedBytes ?? 0 }
     var hasUnsentOutput: Bool { waitingHead != nil || (wire?.queuedBytes ?? 0) > 0 }
 
     func enterTunnel() {
