@@ -4,7 +4,8 @@ import ProxyConfig
 import TestSupport
 import Testing
 
-/// Cases T1, T2, T3, T5 and T8 of the reference: what is routed is what the origin sees, and nobody says of himself what only the proxy knows.
+/// Cases T1, T2, T3, T5 and T8 of the reference: what is routed is what the origin sees, and nobody says of himself what only the proxy
+/// knows.
 @Suite struct TrustTests {
     @Test(
         "T1: routing and origin see the same normal path",
