@@ -174,4 +174,30 @@ struct DifferenceTests {
         #expect(differences[1].text.hasPrefix("--- /dev/null\n"))
         #expect(shop.state.differences(to: shop.state).isEmpty)
     }
+
+    @Test("what a breaker is forced to holds until its end, or until it is released; the newest word counts")
+    func overrides() throws {
+        var shop = Workshop()
+        func at(_ milliseconds: Int64) -> UnixTime { UnixTime(milliseconds: milliseconds) }
+        func forced(_ cluster: String, _ action: String, until: Int64) -> MeshEvent {
+            .breakerForced(
+                BreakerForce(target: OverrideTable.Key(node: Self.cart, cluster: cluster), action: action, until: at(until)))
+        }
+        func seen(_ now: Int64) -> [String] {
+            shop.models.overrides.current(now: at(now)).map { "\($0.key.cluster) \($0.value.forced.action)" }
+        }
+        try shop.record(forced("a", "open", until: 5000), forced("b", "observe", until: 9000), time: 1000)
+        #expect(seen(4999) == ["a open", "b observe"])
+        #expect(shop.models.overrides.nextEnd(after: at(1000)) == at(5000))
+        #expect(seen(5000) == ["b observe"])
+        #expect(shop.models.overrides.nextEnd(after: at(5000)) == at(9000))
+        try shop.record(forced("b", "disable", until: 8000), time: 2000)
+        #expect(seen(2000) == ["a open", "b disable"])
+        try shop.record(.breakerReleased(BreakerRelease(target: OverrideTable.Key(node: Self.cart, cluster: "b"))), time: 3000)
+        #expect(seen(3000) == ["a open"])
+        // What has ended is not kept.
+        try shop.record(forced("c", "open", until: 99_000), time: 6000)
+        #expect(Array(shop.models.overrides.entries.keys.map(\.cluster)) == ["c"])
+        #expect(shop.models.overrides.nextEnd(after: at(99_000)) == nil)
+    }
 }

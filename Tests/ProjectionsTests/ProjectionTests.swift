@@ -43,6 +43,7 @@ struct FoldTests {
     static func same(_ left: ReadModels, _ right: ReadModels) -> Bool {
         left.desired == right.desired && left.history == right.history && left.nodes == right.nodes && left.endpoints == right.endpoints
             && left.rollouts == right.rollouts && left.certificates == right.certificates && left.tokens == right.tokens
+            && left.overrides == right.overrides
             && left.sequence == right.sequence && left.desired.mesh.all == right.desired.mesh.all
     }
 
@@ -133,6 +134,9 @@ struct FoldTests {
             .certificateIssued(
                 IssuedCertificate(serial: "1", instance: instance, identity: "spiffe://x", notBefore: time, notAfter: time, authority: "a")),
             .authorityCreated(authority), .authorityRotated(authority),
+            .breakerForced(
+                BreakerForce(target: OverrideTable.Key(node: key, cluster: "c", endpoint: "10.0.0.1:80"), action: "open", until: time)),
+            .breakerReleased(BreakerRelease(target: OverrideTable.Key(node: key, cluster: "c"))),
         ]
         #expect(Set(events.map(\.kind)) == Set(MeshEvent.Kind.allCases))
         var chain = Chain()

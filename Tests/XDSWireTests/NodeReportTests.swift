@@ -182,6 +182,11 @@ extension NodeReport {
             Node(mesh: "shop", role: .virtualNode, name: "cart"), namespace: "web", instance: "cart-\(random.below(9))",
             address: IPAddress("10.0.0.1"), host: IPAddress("127.0.0.2"), userAgentVersion: "1.2.3")
         if coin(&random) { node = ClientNode(name: "cart", namespace: coin(&random) ? "web" : "") }
+        func breaker(_ random: inout SeededRandom) -> BreakerReport {
+            BreakerReport(
+                state: coin(&random) ? "open" : "forced-open", reason: coin(&random) ? "forced" : "", since: time(&random),
+                until: coin(&random) ? 0 : time(&random), closes: coin(&random) ? "" : "closes after 3 of 3 probes succeed")
+        }
         let clusters = (0..<random.below(4)).map { index in
             ClusterReport(
                 name: "c\(index)", requests: number(&random), serverErrors: number(&random), grpcErrors: number(&random),
@@ -194,8 +199,9 @@ extension NodeReport {
                     EndpointReport(
                         address: "10.0.0.\($0):80", requests: number(&random), errors: number(&random),
                         ejection: coin(&random)
-                            ? EndpointReport.Ejection(since: time(&random), until: time(&random), reason: "consecutive_errors") : nil)
-                })
+                            ? EndpointReport.Ejection(since: time(&random), until: time(&random), reason: "consecutive_errors") : nil,
+                        breaker: coin(&random) ? breaker(&random) : nil)
+                }, breaker: coin(&random) ? breaker(&random) : nil)
         }
         return NodeReport(
             node: coin(&random) ? node : nil, state: [.initializing, .live, .draining][random.below(3)], startedAt: time(&random),

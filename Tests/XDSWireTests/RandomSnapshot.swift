@@ -80,7 +80,12 @@ struct RandomSnapshot {
             drainTime: pick([.zero, .seconds(20), duration()]), exposeReplyDetails: coin(), outlierEventLogPath: maybe { $0.text() },
             overload: OverloadSettings(
                 maxMemoryBytes: maybe { 1 + $0.below(1 << 40) }, minBodyRate: pick([0, 500, below(1 << 20)]),
-                stuckTime: pick([.zero, .seconds(10), duration()])))
+                stuckTime: pick([.zero, .seconds(10), duration()])),
+            overrides: (0..<below(3)).map { _ in
+                BreakerOverride(
+                    BreakerOverride.Target(cluster: text(), endpoint: maybe { SocketAddress($0.ip(), Port(1 + $0.below(65535))) }),
+                    pick(BreakerOverride.Action.allCases), until: Int64(below(1 << 50)))
+            })
     }
 
     private mutating func locality() -> Locality {

@@ -28,7 +28,8 @@ struct OutriggerCommand: ParsableCommand {
                     Apply.self, Delete.self, Get.self, Describe.self, Diff.self, History.self, Rollback.self, RolloutCommand.self,
                 ]),
             CommandGroup(
-                name: "Traffic", subcommands: [Status.self, Outliers.self, Top.self, ExplainCommand.self, Events.self]),
+                name: "Traffic",
+                subcommands: [Status.self, Outliers.self, BreakerCommand.self, Top.self, ExplainCommand.self, Events.self]),
             CommandGroup(name: "Access", subcommands: [ContextCommand.self, TokenCommand.self, AuthorityCommand.self, Completion.self]),
         ])
 

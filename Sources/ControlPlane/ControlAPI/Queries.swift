@@ -140,10 +140,12 @@ public struct MeshStatus: Hashable, Sendable, Codable {
     public var rollout: RolloutItem?
     /// The last revision that is compiled: what nodes want is of it, so whoever waits for a revision waits for this one first.
     public var compiledRevision: Int?
+    /// Those that are not simply closed.
+    public var breakers: [BreakerItem]?
 
     public init(
         version: String, revision: Int, started: String, resources: Int, nodes: [NodeItem], faults: [DiagnosticMessage],
-        rollout: RolloutItem? = nil, compiledRevision: Int? = nil
+        rollout: RolloutItem? = nil, compiledRevision: Int? = nil, breakers: [BreakerItem]? = nil
     ) {
         self.version = version
         self.revision = revision
@@ -153,6 +155,7 @@ public struct MeshStatus: Hashable, Sendable, Codable {
         self.faults = faults
         self.rollout = rollout
         self.compiledRevision = compiledRevision
+        self.breakers = breakers
     }
 }
 
@@ -194,10 +197,12 @@ public struct ServiceItem: Hashable, Sendable, Codable {
     public var endpoints: Int
     public var ejected: Int
     public var callers: Int
+    /// Callers whose breaker of the service as a whole is open.
+    public var breakersOpen: Int?
 
     public init(
         service: String, requestsPerSecond: Double, errorPercent: Double, p50Milliseconds: Double? = nil, p99Milliseconds: Double? = nil,
-        active: Int, endpoints: Int, ejected: Int, callers: Int
+        active: Int, endpoints: Int, ejected: Int, callers: Int, breakersOpen: Int? = nil
     ) {
         self.service = service
         self.requestsPerSecond = requestsPerSecond
@@ -208,6 +213,7 @@ public struct ServiceItem: Hashable, Sendable, Codable {
         self.endpoints = endpoints
         self.ejected = ejected
         self.callers = callers
+        self.breakersOpen = breakersOpen
     }
 }
 

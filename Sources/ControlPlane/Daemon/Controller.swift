@@ -88,17 +88,20 @@ final class Controller {
         let nodes = Set(journal.models.endpoints.nodesWithEndpoints.compactMap(\.resource).filter { $0.kind == .virtualNode })
         publisher.endpointsChanged(of: nodes, registered: nodes)
         rollouts.resume()
+        takeOverrides()
     }
 
     // MARK: What was recorded
 
     private func happened(_ events: [StoredEvent]) {
         var meshChanged = false
+        var overridesChanged = false
         var nodes: Set<MeshModel.ResourceKey> = []
         for stored in events {
             guard let event = try? MeshEvent(stored) else { continue }
             switch event {
             case .resourceApplied, .resourceDeleted, .namespaceApplied, .namespaceDeleted: meshChanged = true
+            case .breakerForced, .breakerReleased: overridesChanged = true
             case .nodeRegistered(let node): if let key = node.node.resource, key.kind == .virtualNode { nodes.insert(key) }
             case .nodeReady(let change), .nodeDraining(let change), .nodeLeft(let change):
                 if let key = change.instance.node.resource, key.kind == .virtualNode { nodes.insert(key) }
@@ -109,12 +112,27 @@ final class Controller {
             takeMesh()
             ads.meshChanged()
         }
+        if overridesChanged { takeOverrides() }
         if !nodes.isEmpty {
             let registered = nodes.filter { journal.models.endpoints.hasEndpoints(ObjectKey($0)) }
             publisher.endpointsChanged(of: nodes, registered: registered)
         }
         followers.forEach { $0.value(events) }
     }
+
+    /// What breakers are forced to goes to the proxies, now and when the next of them ends.
+    private func takeOverrides() {
+        let (now, table) = (journal.now, journal.models.overrides)
+        let nodes = Set(table.current(now: now).map(\.key.node))
+        publisher.overrides = Dictionary(
+            uniqueKeysWithValues: nodes.compactMap { node in node.resource.map { ($0, table.overrides(of: node, now: now)) } })
+        let timer = overrideTimer ?? LoopTimer { [unowned self] _ in takeOverrides() }
+        overrideTimer = timer
+        let left = table.nextEnd(after: now).map { Nanoseconds.milliseconds($0.milliseconds - now.milliseconds + 1) }
+        loop.setDeadline(timer, left.map { loop.now + $0 } ?? .never)
+    }
+
+    private var overrideTimer: LoopTimer?
 
     /// What is derived from the mesh is made anew.
     private func takeMesh() {

@@ -38,6 +38,8 @@ extension MeshEvent {
         case certificateIssued = "certificate.issued"
         case authorityCreated = "authority.created"
         case authorityRotated = "authority.rotated"
+        case breakerForced = "breaker.forced"
+        case breakerReleased = "breaker.released"
 
         /// Of the payload. A version that adds a field without which the event would be misread counts one up.
         var version: Int { 1 }
@@ -100,6 +102,8 @@ extension MeshEvent {
                 case .certificateIssued: .certificateIssued(try payload())
                 case .authorityCreated: .authorityCreated(try payload())
                 case .authorityRotated: .authorityRotated(try payload())
+                case .breakerForced: .breakerForced(try payload())
+                case .breakerReleased: .breakerReleased(try payload())
                 }
         } catch let error as EventError {
             throw error
@@ -135,6 +139,8 @@ extension MeshEvent {
         case .certificateIssued(let payload): (.certificateIssued, payload)
         case .authorityCreated(let payload): (.authorityCreated, payload)
         case .authorityRotated(let payload): (.authorityRotated, payload)
+        case .breakerForced(let payload): (.breakerForced, payload)
+        case .breakerReleased(let payload): (.breakerReleased, payload)
         }
     }
 

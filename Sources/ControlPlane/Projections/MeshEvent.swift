@@ -34,6 +34,9 @@ public enum MeshEvent: Hashable, Sendable {
     case certificateIssued(IssuedCertificate)
     case authorityCreated(AuthorityChange)
     case authorityRotated(AuthorityChange)
+
+    case breakerForced(BreakerForce)
+    case breakerReleased(BreakerRelease)
 }
 
 /// An object as its author wrote it.
@@ -237,5 +240,28 @@ public struct AuthorityChange: Hashable, Sendable, Codable {
         self.authority = authority
         self.certificatePEM = certificatePEM
         self.notAfter = notAfter
+    }
+}
+
+/// An operator has taken a breaker of a node's proxies in hand.
+public struct BreakerForce: Hashable, Sendable, Codable {
+    public var target: OverrideTable.Key
+    /// `open`, `disable` or `observe`.
+    public var action: String
+    public var until: UnixTime
+
+    public init(target: OverrideTable.Key, action: String, until: UnixTime) {
+        self.target = target
+        self.action = action
+        self.until = until
+    }
+}
+
+/// It decides for itself again, before the time was over.
+public struct BreakerRelease: Hashable, Sendable, Codable {
+    public var target: OverrideTable.Key
+
+    public init(target: OverrideTable.Key) {
+        self.target = target
     }
 }

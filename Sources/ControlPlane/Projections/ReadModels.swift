@@ -12,6 +12,7 @@ public struct ReadModels: Sendable {
     public private(set) var rollouts = RolloutLog()
     public private(set) var certificates = CertificateLog()
     public private(set) var tokens = TokenTable()
+    public private(set) var overrides = OverrideTable()
 
     /// The last event that all of them have folded in.
     public private(set) var sequence = 0
@@ -32,9 +33,10 @@ public struct ReadModels: Sendable {
         try rollouts.restore(from: log, notAfter: end)
         try certificates.restore(from: log, notAfter: end)
         try tokens.restore(from: log, notAfter: end)
+        try overrides.restore(from: log, notAfter: end)
         let starts = [
             desired.sequence, history.sequence, nodes.sequence, endpoints.sequence, rollouts.sequence, certificates.sequence,
-            tokens.sequence,
+            tokens.sequence, overrides.sequence,
         ]
         sequence = starts.min()!
         savedSequence = sequence
@@ -62,6 +64,7 @@ public struct ReadModels: Sendable {
         rollouts.fold(event, stored)
         certificates.fold(event, stored)
         tokens.fold(event, stored)
+        overrides.fold(event, stored)
         sequence = stored.sequence
     }
 
@@ -71,7 +74,7 @@ public struct ReadModels: Sendable {
     public func snapshots() -> [ProjectionSnapshot] {
         [
             desired.snapshot, history.snapshot, nodes.snapshot, endpoints.snapshot, rollouts.snapshot, certificates.snapshot,
-            tokens.snapshot,
+            tokens.snapshot, overrides.snapshot,
         ]
     }
 

@@ -48,6 +48,7 @@ final class Supervisor {
     private let workers: [Mailbox<WorkerMessage>]
     private let heartbeats: [Heartbeat]
     let overload: OverloadManager
+    private(set) var overrides: BreakerOverrides!
     private var threads: [pthread_t] = []
     private var builder: SnapshotBuilder
     private var openAddresses: Set<SocketAddress> = []
@@ -97,6 +98,7 @@ final class Supervisor {
         registry.addProvider { certificates.scrape(into: &$0, now: Clock.realtime() / 1_000_000_000) }
         builder = SnapshotBuilder(
             logWriter: logWriter, events: outlierEvents, tls: tls, seed: UInt64(bitPattern: started.nanoseconds))
+        overrides = BreakerOverrides(loop: loop) { [unowned self] in snapshot?.clusters ?? [] }
         sweepTimer = LoopTimer { [unowned self] now in sweep(now) }
         drainTimer = LoopTimer { [unowned self] _ in drainWorkers() }
         var names = ResolverOptions()
@@ -242,6 +244,8 @@ final class Supervisor {
             throw SnapshotErrors(errors: problems.map { ADSClient.Problem(type: .secret, text: $0) })
         }
         tls.deliver(configuration.secrets)
+        overrides.follow(configuration.process.overrides)
+        builder.forcedServices = overrides.services
         var prepared = try builder.prepare(configuration, version: version, previous: snapshot, closed: closedListeners)
         let closed = try listenersToClose(prepared.listeners, configuration)
         prepared.listeners.removeAll { $0.closedBecause != nil }
@@ -261,6 +265,7 @@ final class Supervisor {
         discovery.follow(next)
         destinations.follow(next)
         scheduleSweep()
+        overrides.settle()
         // At the start, and for good where the configuration is a file, `run` does it.
         if link != nil, adminAddress != nil, options.adminAddress == nil { _ = openAdmin(configuration.process.adminAddress) }
     }
@@ -347,6 +352,7 @@ final class Supervisor {
     private func announce(_ cluster: RuntimeCluster) {
         prober.update(cluster)
         for worker in workers { worker.post(.hosts(cluster)) }
+        overrides.settle()
     }
 
     // MARK: Outlier detection

@@ -38,6 +38,8 @@ public final class CircuitBreaker: Sendable {
         public var windowSlow: UInt32
         /// Times that it opened in a row: the open time grows with it.
         public var multiplier: UInt32
+        /// Of the current round; nil unless half-open.
+        public var round: ProbeProgress?
         public var opened: UInt64
         public var refused: UInt64
         public var probes: UInt64
@@ -213,10 +215,12 @@ public final class CircuitBreaker: Sendable {
     public func report(now: Instant) -> Report {
         let totals = trip.map { window.totals(scale: $0.scale, now: now) } ?? RateWindow.Totals()
         let moved = since.load(ordering: .relaxed)
+        let state = state
         return Report(
             state: state, reason: lastReason.withLock { $0 }, since: moved == HostHealth.never ? nil : Instant(nanoseconds: moved),
             consecutiveErrors: run.load(ordering: .relaxed), windowCalls: totals.calls, windowFailures: totals.failures,
-            windowSlow: totals.slow, multiplier: multiplier.load(ordering: .relaxed), opened: opened.load(ordering: .relaxed),
+            windowSlow: totals.slow, multiplier: multiplier.load(ordering: .relaxed),
+            round: state.phase == .halfOpen ? gate.progress(in: state) : nil, opened: opened.load(ordering: .relaxed),
             refused: refused.load(ordering: .relaxed), probes: probes.load(ordering: .relaxed), observed: observed.load(ordering: .relaxed))
     }
 

@@ -16,6 +16,8 @@ public final class HostHealth: Sendable {
     let multiplier = Atomic<UInt32>(0)
     /// Ejections since this address joined the cluster.
     let ejections = Atomic<UInt32>(0)
+    /// Why: `OutlierEvent.Reason`, one more than its place among all; 0 = never.
+    let lastReason = Atomic<UInt8>(0)
     /// When the last ejection or return was, in nanoseconds, or `never`.
     let lastAction = Atomic<Int64>(HostHealth.never)
     /// When an ejection was last refused with an event, in nanoseconds, or `never`.

@@ -145,7 +145,7 @@ extension HostHealth {
 }
 
 extension OutlierEvent.Reason {
-    init(_ reason: BreakerReason) {
+    public init(_ reason: BreakerReason) {
         self =
             switch reason {
             case .consecutiveErrors: .consecutiveErrors

@@ -1,4 +1,5 @@
 public import Base
+public import ProxyConfig
 import Synchronization
 
 /// What operators see of a detector: its counters and its endpoints.
@@ -117,21 +118,56 @@ extension OutlierDetector {
         public var multiplier: UInt32
         /// The last ejection or return.
         public var lastAction: Instant?
+        /// Why it was.
+        public var lastReason: OutlierEvent.Reason?
+        /// Of the window; 0 where the policy looks at none.
+        public var windowCalls: UInt32
+        public var windowFailures: UInt32
+        public var windowSlow: UInt32
+        /// Of the current round; nil unless half-open.
+        public var probes: ProbeProgress?
         /// Oldest first.
         public var lastOutcomes: [String]
     }
 
     /// The cluster's endpoints in the order of `setHosts`, each once.
-    public var hosts: [HostReport] {
-        members.withLock { $0.hosts }.map { host in
+    public var hosts: [HostReport] { hosts(now: Instant(nanoseconds: 0)) }
+
+    /// - Parameter now: which part of the windows is still of now.
+    public func hosts(now: Instant) -> [HostReport] {
+        let trip = rules.withLock { $0?.trip }
+        return members.withLock { $0.hosts }.map { host in
             let history = OutcomeHistory(word: host.history.load(ordering: .relaxed))
             let lastAction = host.lastAction.load(ordering: .relaxed)
+            let totals = trip.map { host.window.totals(scale: $0.scale, now: now) } ?? RateWindow.Totals()
+            let state = host.state
             return HostReport(
-                address: host.address, state: host.state, checks: host.checks, ejectedUntil: host.ejectedUntil,
+                address: host.address, state: state, checks: host.checks, ejectedUntil: host.ejectedUntil,
                 consecutiveErrors: history.run,
                 ejections: host.ejections.load(ordering: .relaxed), multiplier: host.multiplier.load(ordering: .relaxed),
                 lastAction: lastAction == HostHealth.never ? nil : Instant(nanoseconds: lastAction),
+                lastReason: OutlierEvent.Reason(index: host.lastReason.load(ordering: .relaxed)), windowCalls: totals.calls,
+                windowFailures: totals.failures, windowSlow: totals.slow,
+                probes: state.phase == .halfOpen ? host.probes.progress(in: state) : nil,
                 lastOutcomes: history.outcomes.map(\.name))
         }
     }
+}
+
+extension OutlierEvent.Reason {
+    /// Fits a byte; never 0.
+    var index: UInt8 { UInt8(Self.allCases.firstIndex(of: self)! + 1) }
+
+    init?(index: UInt8) {
+        guard index > 0, Int(index) <= Self.allCases.count else { return nil }
+        self = Self.allCases[Int(index) - 1]
+    }
+}
+
+extension OutlierDetector {
+    /// How probes close a breaker of this cluster; nil = without them.
+    public var probeRule: BreakerPolicy.Probe.Calls? { rules.withLock { $0?.probe } }
+
+    /// How a half-open and a ramping breaker of this cluster moves by time.
+    public var stateRule: BreakerState.Rule { rules.withLock { $0?.state } ?? BreakerState.Rule() }
 }

@@ -228,6 +228,7 @@ public final class OutlierDetector: Sendable {
         _ action: OutlierEvent.Action, _ reason: OutlierEvent.Reason, _ host: HostHealth, trigger: BreakerReason = .consecutiveErrors,
         history: OutcomeHistory, ejectionTime: Nanoseconds? = nil, refusals: UInt32 = 0, now: Instant
     ) {
+        if action != .suppressed { host.lastReason.store(reason.index, ordering: .relaxed) }
         let last =
             action == .suppressed
             ? host.lastAction.load(ordering: .relaxed) : host.lastAction.exchange(now.nanoseconds, ordering: .relaxed)

@@ -17,7 +17,7 @@ public struct OutlierEvent: Hashable, Sendable {
         case checkPassed = "HEALTH_CHECK_PASSED"
     }
 
-    public enum Reason: String, Hashable, Sendable {
+    public enum Reason: String, CaseIterable, Hashable, Sendable {
         /// The run of errors reached the threshold.
         case consecutiveErrors = "consecutive_errors"
         case ejectionTimeOver = "ejection_time_over"

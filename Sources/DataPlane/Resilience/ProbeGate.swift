@@ -58,6 +58,12 @@ struct ProbeGate: ~Copyable {
         }
     }
 
+    /// How far the round of a half-open state is.
+    func progress(in state: BreakerState) -> ProbeProgress {
+        let counts = Counts(word.load(ordering: .relaxed), round: state.bits)
+        return ProbeProgress(granted: counts.granted, passed: counts.passed, failed: counts.failed)
+    }
+
     private struct Counts {
         var granted: UInt32
         var passed: UInt32
@@ -83,4 +89,11 @@ struct ProbeGate: ~Copyable {
             return nil
         }
     }
+}
+
+/// The probes of one round, for operators.
+public struct ProbeProgress: Hashable, Sendable {
+    public var granted: UInt32
+    public var passed: UInt32
+    public var failed: UInt32
 }

@@ -25,6 +25,16 @@ extension ProcessSettings {
             "admin_address": .text("\(adminAddress)"), "workers": workers.map { .number($0) }, "drain_time": .text(duration(drainTime)),
             "expose_reply_details": exposeReplyDetails ? .flag(true) : nil, "outlier_event_log": outlierEventLogPath.map { .text($0) },
             "overload": overload == OverloadSettings() ? nil : overload.document,
+            "breaker_overrides": .nonEmpty(overrides.map(\.document)),
+        ])
+    }
+}
+
+extension BreakerOverride {
+    fileprivate var document: Document {
+        .entries([
+            "cluster": .text(target.cluster), "endpoint": target.endpoint.map { .text("\($0)") }, "action": .text(action.rawValue),
+            "until_unix_ms": .number(until),
         ])
     }
 }

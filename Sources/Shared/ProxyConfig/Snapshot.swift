@@ -71,10 +71,13 @@ public struct ProcessSettings: Hashable, Sendable {
     /// Appends outlier events, one JSON object a line; nil = the process log only.
     public var outlierEventLogPath: String?
     public var overload: OverloadSettings
+    /// What operators want of breakers, until it ends.
+    public var overrides: [BreakerOverride]
 
     public init(
         adminAddress: SocketAddress = SocketAddress(.loopbackV4, 9901), workers: Int? = nil, drainTime: Duration = .seconds(20),
-        exposeReplyDetails: Bool = false, outlierEventLogPath: String? = nil, overload: OverloadSettings = OverloadSettings()
+        exposeReplyDetails: Bool = false, outlierEventLogPath: String? = nil, overload: OverloadSettings = OverloadSettings(),
+        overrides: [BreakerOverride] = []
     ) {
         self.adminAddress = adminAddress
         self.workers = workers
@@ -82,5 +85,6 @@ public struct ProcessSettings: Hashable, Sendable {
         self.exposeReplyDetails = exposeReplyDetails
         self.outlierEventLogPath = outlierEventLogPath
         self.overload = overload
+        self.overrides = overrides
     }
 }

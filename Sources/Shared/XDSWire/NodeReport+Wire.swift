@@ -136,6 +136,7 @@ extension ClusterReport: WireMessage {
         case latency = 5
         case active_requests = 6
         case endpoints = 7
+        case breaker = 8
     }
 
     func write(to message: inout MessageWriter<Fields>) {
@@ -146,13 +147,15 @@ extension ClusterReport: WireMessage {
         if latency != ReportedHistogram() { message.message(.latency, latency) }
         message.number(.active_requests, activeRequests)
         message.messages(.endpoints, endpoints)
+        if let breaker { message.message(.breaker, breaker) }
     }
 
     static func read(_ message: MessageReader<Fields>) -> ClusterReport? {
         ClusterReport(
             name: message.requiredBoundedString(.name), requests: message.number(.requests), serverErrors: message.number(.server_errors),
             grpcErrors: message.number(.grpc_errors), latency: message.message(.latency, ReportedHistogram.self) ?? ReportedHistogram(),
-            activeRequests: message.number(.active_requests), endpoints: message.messages(.endpoints, EndpointReport.self))
+            activeRequests: message.number(.active_requests), endpoints: message.messages(.endpoints, EndpointReport.self),
+            breaker: message.message(.breaker, BreakerReport.self))
     }
 }
 
@@ -163,6 +166,7 @@ extension EndpointReport: WireMessage {
         case requests = 2
         case errors = 3
         case ejection = 4
+        case breaker = 5
     }
 
     /// outrigger.v1.EndpointReport.Ejection.
@@ -183,6 +187,7 @@ extension EndpointReport: WireMessage {
                 $0.string(.reason, ejection.reason)
             }
         }
+        if let breaker { message.message(.breaker, breaker) }
     }
 
     static func read(_ message: MessageReader<Fields>) -> EndpointReport? {
@@ -190,7 +195,32 @@ extension EndpointReport: WireMessage {
             address: message.requiredBoundedString(.address), requests: message.number(.requests), errors: message.number(.errors),
             ejection: message.message(.ejection, EjectionField.self).map {
                 Ejection(since: $0.signed(.since_ms), until: $0.signed(.until_ms), reason: $0.boundedString(.reason))
-            })
+            }, breaker: message.message(.breaker, BreakerReport.self))
+    }
+}
+
+extension BreakerReport: WireMessage {
+    /// outrigger.v1.BreakerReport.
+    enum Fields: Int, WireField {
+        case state = 1
+        case reason = 2
+        case since_ms = 3
+        case until_ms = 4
+        case closes = 5
+    }
+
+    func write(to message: inout MessageWriter<Fields>) {
+        message.string(.state, state)
+        message.string(.reason, reason)
+        message.number(.since_ms, since)
+        message.number(.until_ms, until)
+        message.string(.closes, closes)
+    }
+
+    static func read(_ message: MessageReader<Fields>) -> BreakerReport? {
+        BreakerReport(
+            state: message.requiredBoundedString(.state), reason: message.boundedString(.reason), since: message.signed(.since_ms),
+            until: message.signed(.until_ms), closes: message.boundedString(.closes))
     }
 }
 

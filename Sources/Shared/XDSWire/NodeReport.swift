@@ -110,11 +110,13 @@ public struct ClusterReport: Hashable, Sendable {
     /// Open now.
     public var activeRequests: UInt64
     public var endpoints: [EndpointReport]
+    /// Of the service as a whole; nil = closed, or there is none.
+    public var breaker: BreakerReport?
 
     public init(
         name: String, requests: UInt64 = 0, serverErrors: UInt64 = 0, grpcErrors: UInt64 = 0,
         latency: ReportedHistogram = ReportedHistogram(),
-        activeRequests: UInt64 = 0, endpoints: [EndpointReport] = []
+        activeRequests: UInt64 = 0, endpoints: [EndpointReport] = [], breaker: BreakerReport? = nil
     ) {
         self.name = name
         self.requests = requests
@@ -123,6 +125,28 @@ public struct ClusterReport: Hashable, Sendable {
         self.latency = latency
         self.activeRequests = activeRequests
         self.endpoints = endpoints
+        self.breaker = breaker
+    }
+}
+
+/// A breaker that is not simply closed.
+public struct BreakerReport: Hashable, Sendable {
+    /// `open`, `half-open`, `ramping`, `forced-open`, `disabled` or `observing`; a newer proxy may know more.
+    public var state: String
+    /// As the outlier log has it.
+    public var reason: String
+    public var since: Int64
+    /// When time moves it next; 0 = time does not.
+    public var until: Int64
+    /// What closes it, for people.
+    public var closes: String
+
+    public init(state: String, reason: String = "", since: Int64 = 0, until: Int64 = 0, closes: String = "") {
+        self.state = state
+        self.reason = reason
+        self.since = since
+        self.until = until
+        self.closes = closes
     }
 }
 
@@ -147,12 +171,17 @@ public struct EndpointReport: Hashable, Sendable {
     public var errors: UInt64
     /// Nil = it takes requests.
     public var ejection: Ejection?
+    /// Nil = closed.
+    public var breaker: BreakerReport?
 
-    public init(address: String, requests: UInt64 = 0, errors: UInt64 = 0, ejection: Ejection? = nil) {
+    public init(
+        address: String, requests: UInt64 = 0, errors: UInt64 = 0, ejection: Ejection? = nil, breaker: BreakerReport? = nil
+    ) {
         self.address = address
         self.requests = requests
         self.errors = errors
         self.ejection = ejection
+        self.breaker = breaker
     }
 }
 
@@ -162,7 +191,7 @@ public struct OutlierEventReport: Hashable, Sendable {
     public var cluster: String
     /// Empty where the event is about the whole cluster.
     public var endpoint: String
-    /// `EJECT`, `UNEJECT`, `SUPPRESSED`, `PANIC_ON`, `PANIC_OFF`; a newer proxy may know more.
+    /// `EJECT`, `UNEJECT`, `PROBE`, `SUPPRESSED`, `PANIC_ON`, `PANIC_OFF`, ...; a newer proxy may know more.
     public var action: String
     public var reason: String
     /// How often this endpoint was ejected so far.

@@ -186,6 +186,7 @@ extension ProcessSettings: WireMessage {
         case max_memory_bytes = 6
         case min_body_rate = 7
         case stuck_time = 8
+        case overrides = 9
     }
 
     func write(to message: inout MessageWriter<Fields>) {
@@ -197,6 +198,7 @@ extension ProcessSettings: WireMessage {
         if let bytes = overload.maxMemoryBytes { message.number(.max_memory_bytes, bytes) }
         if overload.minBodyRate != OverloadSettings.defaultMinBodyRate { message.wrapped(.min_body_rate, overload.minBodyRate) }
         if overload.stuckTime != OverloadSettings.defaultStuckTime { message.duration(.stuck_time, overload.stuckTime) }
+        message.messages(.overrides, overrides)
     }
 
     static func read(_ message: MessageReader<Fields>) -> ProcessSettings? {
@@ -211,6 +213,7 @@ extension ProcessSettings: WireMessage {
         guard let address = message.required(.admin_address, SocketAddress.self), let drainTime else { return nil }
         return ProcessSettings(
             adminAddress: address, workers: workers, drainTime: drainTime, exposeReplyDetails: message.bool(.expose_reply_details),
-            outlierEventLogPath: path.isEmpty ? nil : path, overload: overload)
+            outlierEventLogPath: path.isEmpty ? nil : path, overload: overload,
+            overrides: message.messages(.overrides, BreakerOverride.self))
     }
 }

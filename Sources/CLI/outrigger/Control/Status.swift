@@ -67,6 +67,11 @@ struct StatusPage {
             let more = plain.count > 10 ? " and \(plain.count - 10) more" : ""
             lines.append("have no certificate of the mesh: \(harmless(names))\(more)")
         }
+        if let breakers = status.breakers, !breakers.isEmpty {
+            let places = breakers.prefix(5).map { "\($0.service)\($0.endpoint.map { "/\($0)" } ?? "") \($0.state) at \($0.node)" }
+            let more = breakers.count > 5 ? " and \(breakers.count - 5) more" : ""
+            lines.append("breakers (outrigger breaker list): " + harmless(places.joined(separator: ", ")) + more)
+        }
         if !status.faults.isEmpty {
             lines.append(screen.styled("cannot be compiled, these keep what they have:", .bad))
             lines += status.faults.map { "  \(harmless($0.text))" }

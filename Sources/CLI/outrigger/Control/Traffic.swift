@@ -25,7 +25,12 @@ struct Outliers: ControlCommand {
     func run(_ session: Session) throws {
         func look() throws -> [OutlierItem] { try session.get("/v1/outliers") }
         if output == .json { return try session.printJSON(look()) }
-        func page() throws -> String { Self.page(try look(), session.screen) }
+        func page() throws -> String {
+            let ejected = Self.page(try look(), session.screen)
+            // One of before there were such has none.
+            guard let breakers = try? session.get("/v1/breakers", as: [BreakerItem].self), !breakers.isEmpty else { return ejected }
+            return ejected + "\n\n" + BreakerList.page(breakers, session.screen)
+        }
         guard watch else { return session.screen.print(try page()) }
         try session.watch(every: interval, page)
     }
@@ -103,6 +108,7 @@ struct Top: ControlCommand {
                 "\(item.active)", "\(item.endpoints)", TextTable.Cell("\(item.ejected)", item.ejected > 0 ? .bad : .plain),
                 "\(item.callers)",
             ])
+            if let open = item.breakersOpen { table.add(note: "its breaker is open at \(open) of \(item.callers) callers", .bad) }
         }
         return table.text(colored: screen.usesColor)
     }

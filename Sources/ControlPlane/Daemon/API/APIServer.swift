@@ -78,6 +78,11 @@ final class APIServer {
         case ("GET", "events", 1): guarded(request, .read) { EventFeed(controller).serve(request) }
         case ("GET", "nodes", 1): guarded(request, .read) { request.answer(MeshQueries(controller).nodes()) }
         case ("GET", "outliers", 1): guarded(request, .read) { request.answer(MeshQueries(controller).outliers()) }
+        case ("GET", "breakers", 1): guarded(request, .read) { request.answer(Breakers(controller).list(node: request["node"])) }
+        case ("POST", "breakers", 2) where path[1] == "force":
+            guarded(request, .write) { request.read(BreakerForceRequest.self) { Breakers(self.controller).force($0, request) } }
+        case ("POST", "breakers", 2) where path[1] == "release":
+            guarded(request, .write) { request.read(BreakerReleaseRequest.self) { Breakers(self.controller).release($0, request) } }
         case ("GET", "services", 1): guarded(request, .read) { services(request) }
         case ("GET", "compiled", 1): guarded(request, .read) { compiled(request) }
         case ("POST", "explain", 1): guarded(request, .read) { explain(request) }
@@ -101,6 +106,7 @@ final class APIServer {
         default:
             let known = [
                 "status", "resources", "history", "diff", "events", "nodes", "outliers", "services", "compiled", "explain", "rollouts",
+                "breakers",
             ]
             let isKnown = (known + ["apply", "delete", "rollback", "tokens", "authority"]).contains(path.first ?? "")
             let detail = "There is no \(method) \(request.exchange.path); /openapi.json says what there is."
@@ -283,7 +289,8 @@ final class APIServer {
     private func explain(_ request: APIRequest) {
         request.read(ExplainRequest.self) { [self] body in
             MeshQueries(controller).compile(body.from, instance: body.instance) { result in
-                request.answer(result.flatMap { MeshQueries.explain(body, $0.node) })
+                request.answer(
+                    result.flatMap { MeshQueries.explain(body, $0.node) }.map { Breakers(self.controller).explain($0, of: body.from) })
             }
         }
     }

@@ -24,7 +24,7 @@ struct MeshQueries {
             version: Self.version, revision: controller.journal.models.desired.revision, started: controller.started.text,
             resources: controller.journal.models.desired.objects.count, nodes: nodes(), faults: faults(),
             rollout: rollouts().first { $0.state == "running" } ?? rollouts().first,
-            compiledRevision: controller.publisher.compiledRevision)
+            compiledRevision: controller.publisher.compiledRevision, breakers: Breakers(controller).unusual)
     }
 
     private func faults() -> [DiagnosticMessage] {
@@ -127,6 +127,7 @@ struct MeshQueries {
         struct Seen {
             var active = 0
             var endpoints: Set<String> = []
+            var open = 0
             var ejected: Set<String> = []
             var callers = 0
         }
@@ -139,6 +140,7 @@ struct MeshQueries {
                 seen[service]!.endpoints.formUnion(cluster.endpoints.map(\.address))
                 seen[service]!.ejected.formUnion(cluster.endpoints.filter { $0.ejection != nil }.map(\.address))
                 seen[service]!.callers += 1
+                if cluster.breaker?.isRefusing == true { seen[service]!.open += 1 }
             }
         }
         return seen.sorted { $0.key < $1.key }.map { name, state in
@@ -149,7 +151,7 @@ struct MeshQueries {
                 service: name, requestsPerSecond: Double(traffic.requests) / max(1, recent.seconds),
                 errorPercent: hasTraffic ? Double(traffic.errors) * 100 / Double(traffic.requests) : 0, p50Milliseconds: milliseconds(0.5),
                 p99Milliseconds: milliseconds(0.99), active: state.active, endpoints: state.endpoints.count, ejected: state.ejected.count,
-                callers: state.callers)
+                callers: state.callers, breakersOpen: state.open > 0 ? state.open : nil)
         }
     }
 
@@ -218,4 +220,9 @@ struct MeshQueries {
             return .failure(Problem("bad-request", status: 400, title: "The request is not one", detail: "\(error)"))
         }
     }
+}
+
+extension BreakerReport {
+    /// Calls that are no probes are not let through.
+    fileprivate var isRefusing: Bool { ["open", "half-open", "forced-open"].contains(state) }
 }

@@ -110,6 +110,8 @@ extension EventItem {
         case .certificateIssued(let certificate): "certificate \(certificate.serial) issued for \(certificate.identity)"
         case .authorityCreated(let change): "authority \(change.authority.prefix(16)) created"
         case .authorityRotated(let change): "authority \(change.authority.prefix(16)) follows"
+        case .breakerForced(let forced): "\(forced.target) forced to \(forced.action) until \(forced.until.text)"
+        case .breakerReleased(let release): "\(release.target) released"
         }
     }
 }

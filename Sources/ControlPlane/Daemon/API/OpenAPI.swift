@@ -30,6 +30,15 @@ enum OpenAPI {
         Operation(method: "get", path: "/v1/nodes", summary: "The proxies", role: "read", answer: "[NodeItem]"),
         Operation(method: "get", path: "/v1/outliers", summary: "Ejected endpoints", role: "read", answer: "[OutlierItem]"),
         Operation(
+            method: "get", path: "/v1/breakers", summary: "Breakers: what they do, and what operators have forced them to", role: "read",
+            query: ["node"], answer: "[BreakerItem]"),
+        Operation(
+            method: "post", path: "/v1/breakers/force", summary: "Takes breakers of a node's proxies in hand", role: "write",
+            body: "BreakerForceRequest", answer: "BreakerChange"),
+        Operation(
+            method: "post", path: "/v1/breakers/release", summary: "Lets them decide for themselves again", role: "write",
+            body: "BreakerReleaseRequest", answer: "BreakerChange"),
+        Operation(
             method: "get", path: "/v1/services", summary: "Rates and latencies of services", role: "read", query: ["window"],
             answer: "[ServiceItem]"),
         Operation(

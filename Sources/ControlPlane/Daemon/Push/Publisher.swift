@@ -112,6 +112,17 @@ final class Publisher {
         }
     }
 
+    /// What operators have forced breakers to, by node. It goes out with the settings of the process.
+    var overrides: [MeshModel.ResourceKey: [BreakerOverride]] = [:] {
+        didSet {
+            let changed = Set(overrides.keys).union(oldValue.keys).filter { overrides[$0] != oldValue[$0] }
+            guard !changed.isEmpty else { return }
+            stale.formUnion(entries.keys.filter { changed.contains($0.subject.key) })
+            dirty.formUnion(stale)
+            compile()
+        }
+    }
+
     /// - Parameter revision: of the mesh, for `compiledRevision`.
     func setMesh(_ mesh: MeshResources, _ edition: Edition = .current, revision: Int = 0) {
         meshes[edition] = MeshIndex(mesh)
@@ -223,7 +234,7 @@ final class Publisher {
         dirty = dirty.filter { entries[$0] != nil }
         stale.formIntersection(dirty)
         guard !dirty.isEmpty else { return settled() }
-        let (meshes, registered, trustBundle) = (meshes, registered, trustBundle)
+        let (meshes, registered, trustBundle, overrides) = (meshes, registered, trustBundle, overrides)
         // What was before a rollout that goes on after a restart is read from the log first: nobody gets anything else meanwhile.
         let targets = dirty.filter { meshes[$0.edition] != nil }
         guard !targets.isEmpty else { return }
@@ -251,7 +262,7 @@ final class Publisher {
                             outcome: .untouched)
                     }
                 }
-                return Self.compile(work, registered, trustBundle)
+                return Self.compile(work, registered, trustBundle, overrides)
             }
         } then: { [weak self] (results: [Compiled]) in
             self?.compiled(results, registered)
@@ -287,8 +298,10 @@ final class Publisher {
     func compile(_ target: Target, then: @escaping (Result<CompiledNode, CompileErrors>) -> Void) {
         let mesh = meshes[target.edition] ?? mesh
         let options = target.options(registered)
-        compiler.run { [trustBundle] in
-            MeshCompiler.compile(mesh, for: target.subject, options: options).result.map { $0.trusting(trustBundle) }
+        compiler.run { [trustBundle, overrides] in
+            MeshCompiler.compile(mesh, for: target.subject, options: options).result.map {
+                $0.trusting(trustBundle).overriding(overrides[target.subject.key] ?? [])
+            }
         } then: { [weak self] result in
             guard let self else { return }
             then(
@@ -301,10 +314,13 @@ final class Publisher {
         }
     }
 
-    private static func compile(_ work: Work, _ registered: Set<MeshModel.ResourceKey>, _ trustBundle: [UInt8]) -> Compiled {
+    private static func compile(
+        _ work: Work, _ registered: Set<MeshModel.ResourceKey>, _ trustBundle: [UInt8],
+        _ overrides: [MeshModel.ResourceKey: [BreakerOverride]]
+    ) -> Compiled {
         let found = MeshCompiler.compile(work.mesh, for: work.target.subject, options: work.target.options(registered))
         let outcome: Outcome =
-            switch found.result.map({ $0.trusting(trustBundle) }) {
+            switch found.result.map({ $0.trusting(trustBundle).overriding(overrides[work.target.subject.key] ?? []) }) {
             case .success(let compiled) where compiled == work.before: .same
             case .success(let compiled): .compiled(compiled, ResourceSet(compiled.snapshot))
             case .failure(let failure): .failed(failure.errors)
@@ -407,6 +423,13 @@ final class Publisher {
 }
 
 extension CompiledNode {
+    fileprivate func overriding(_ overrides: [BreakerOverride]) -> CompiledNode {
+        guard !overrides.isEmpty else { return self }
+        var node = self
+        node.snapshot.process.overrides = overrides
+        return node
+    }
+
     /// With the mesh's trust bundle, if some TLS of it asks for that by name.
     fileprivate func trusting(_ bundle: [UInt8]) -> CompiledNode {
         let name = Secret.bundleName

@@ -7,6 +7,9 @@ enum AdminPage: String, CaseIterable {
     case ready = "/ready"
     case clusters = "/clusters"
     case outliers = "/outliers"
+    case breakers = "/breakers"
+    case forceBreaker = "/breakers/force"
+    case releaseBreaker = "/breakers/release"
     case stats = "/stats"
     case metrics = "/metrics"
     case prometheus = "/stats/prometheus"
@@ -28,6 +31,9 @@ enum AdminPage: String, CaseIterable {
         case .ready: "200 LIVE while the proxy serves, else 503 with INITIALIZING or DRAINING"
         case .clusters: "every endpoint: health, weight, connections, requests (?format=json)"
         case .outliers: "who is ejected, for how long and why; the last events (?format=json)"
+        case .breakers: "every breaker: state, why, since when, what closes it (?format=json)"
+        case .forceBreaker: "?cluster=NAME&state=open|disable|observe: takes a breaker in hand (&endpoint=IP:PORT, &for=10m, at most 24h)"
+        case .releaseBreaker: "?cluster=NAME: it decides for itself again (&endpoint=IP:PORT)"
         case .stats: "all counters (?filter=PATTERN, ?usedonly, ?format=json or prometheus)"
         case .metrics: "all metrics for Prometheus (?profile=native,envoy,appmesh)"
         case .prometheus: "the same as /metrics"
@@ -47,7 +53,7 @@ enum AdminPage: String, CaseIterable {
     /// What a request may do; everything else is answered 405.
     var methods: [Method] {
         switch self {
-        case .drain, .drainListeners, .quit: [.post]
+        case .drain, .drainListeners, .quit, .forceBreaker, .releaseBreaker: [.post]
         case .logging: [.get, .head, .post]
         default: [.get, .head]
         }
@@ -86,6 +92,9 @@ enum AdminPage: String, CaseIterable {
         case .ready: view.ready()
         case .clusters: request.isJSON ? view.clustersJSON() : view.clustersText()
         case .outliers: request.isJSON ? view.outliersJSON() : view.outliers()
+        case .breakers: request.isJSON ? view.breakersJSON() : view.breakers()
+        case .forceBreaker: view.forceBreaker(request)
+        case .releaseBreaker: view.releaseBreaker(request)
         case .stats: view.stats(request)
         case .metrics, .prometheus: view.prometheus(request)
         case .serverInfo: view.serverInfo()

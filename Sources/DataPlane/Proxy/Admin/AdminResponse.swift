@@ -1,5 +1,6 @@
 import Base
 import ConfigText
+import ProxyConfig
 import Reactor
 import Telemetry
 
@@ -8,6 +9,8 @@ enum AdminAction: Hashable {
     case drain
     case quit
     case setLogLevel(ProcessLog.Level)
+    case forceBreaker(BreakerOverride)
+    case releaseBreaker(BreakerOverride.Target)
 }
 
 /// An answer of the admin interface.

@@ -59,6 +59,8 @@ extension Supervisor {
         case .quit:
             log.info("admin", "told to end now")
             quit()
+        case .forceBreaker(let override): force(override)
+        case .releaseBreaker(let target): release(target)
         case .setLogLevel(let level):
             log.level = level
             log.info("admin", "log level is now \(level)")

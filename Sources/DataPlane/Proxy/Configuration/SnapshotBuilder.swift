@@ -22,6 +22,8 @@ struct SnapshotBuilder {
     let events: OutlierEventLog
     let tls: TLSContexts
     var seed: UInt64
+    /// Clusters that need a breaker of the service without a policy for one: an operator has it in hand.
+    var forcedServices: Set<String> = []
 
     struct Prepared {
         var configuration: Snapshot
@@ -118,7 +120,8 @@ struct SnapshotBuilder {
             seeds = previous.hosts.hosts.map(HostSeed.init)
         }
         let balancing = BalancingRules(cluster, locality: snapshot.node.locality)
-        if let previous, previous.configuration == cluster, previous.balancing == balancing,
+        let hasBreaker = cluster.resilience?.service != nil || forcedServices.contains(cluster.name)
+        if let previous, previous.configuration == cluster, previous.balancing == balancing, (previous.breaker != nil) == hasBreaker,
             previous.hosts.hosts.map(HostSeed.init) == seeds
         {
             return previous
@@ -149,7 +152,7 @@ struct SnapshotBuilder {
     }
 
     private func makeBreaker(_ cluster: Cluster, _ previous: CircuitBreaker?) -> CircuitBreaker? {
-        guard let policy = cluster.resilience?.service else { return nil }
+        guard let policy = cluster.resilience?.service ?? (forcedServices.contains(cluster.name) ? .byHand : nil) else { return nil }
         if let previous, previous.policy == policy { return previous }
         let (name, events) = (cluster.name, events)
         return CircuitBreaker(name: name, policy: policy, taking: previous) { events.append(OutlierEvent(cluster: name, $0)) }

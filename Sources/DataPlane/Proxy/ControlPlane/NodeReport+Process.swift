@@ -27,7 +27,7 @@ struct NodeReportMaker {
         let clusters = (snapshot?.clusters ?? []).sorted { $0.name < $1.name }.prefix(ReportLimits.clusters)
         return clusters.map { cluster in
             let totals = table.totals(cluster.name)
-            let hosts = cluster.detector.hosts.prefix(room)
+            let hosts = cluster.detector.hosts(now: now).prefix(room)
             room -= hosts.count
             return ClusterReport(
                 name: String(cut: cluster.name), requests: totals.completed, serverErrors: totals.serverErrors,
@@ -36,16 +36,24 @@ struct NodeReportMaker {
                 endpoints: hosts.map { host in
                     let counters = table.hosts.totals(cluster: cluster.name, address: "\(host.address)")
                     return EndpointReport(
-                        address: "\(host.address)", requests: counters.rqTotal, errors: counters.rqError, ejection: ejection(of: host))
-                })
+                        address: "\(host.address)", requests: counters.rqTotal, errors: counters.rqError, ejection: ejection(of: host),
+                        breaker: report(of: BreakerFacts(host, of: cluster, now: now)))
+                }, breaker: cluster.breaker.flatMap { report(of: BreakerFacts($0.report(now: now), of: $0, now: now)) })
         }
     }
 
     private func ejection(of host: OutlierDetector.HostReport) -> EndpointReport.Ejection? {
         guard let until = host.ejectedUntil else { return nil }
-        // There is one detector so far, and so one reason.
         return EndpointReport.Ejection(
-            since: time(host.lastAction ?? now), until: time(until), reason: OutlierEvent.Reason.consecutiveErrors.rawValue)
+            since: time(host.lastAction ?? now), until: time(until),
+            reason: (host.lastReason ?? .consecutiveErrors).rawValue)
+    }
+
+    private func report(of facts: BreakerFacts) -> BreakerReport? {
+        guard !facts.isClosed else { return nil }
+        return BreakerReport(
+            state: facts.state.phase.name, reason: facts.reason ?? "", since: facts.since.map(time) ?? 0, until: facts.until.map(time) ?? 0,
+            closes: facts.closes ?? "")
     }
 
     /// The newest, as far as there is room.
