@@ -44,7 +44,7 @@ final class Stream: Timed {
 
     var requestFraming = Framing.none
     private(set) var isGRPC = false
-    private var isUpgrade = false
+    private(set) var isUpgrade = false
     private(set) var isTunnel = false
     var requestIsComplete = false
     var requestIsForwarded = false

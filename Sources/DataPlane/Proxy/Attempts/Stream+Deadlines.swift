@@ -60,7 +60,7 @@ extension Stream {
         var left = requestDeadline == .never ? Nanoseconds(count: .max) : max(requestDeadline - now, .zero)
         if isGRPC, requestDeadline != .never { requestHead.setGRPCTimeout(left) }
         if requestDeadline == .never || !requestIsComplete, let timeout = route?.timeout { left = min(left, timeout) }
-        guard left.count != .max, !requestHead.contains(.upgrade) else { return }
+        guard left.count != .max, !isUpgrade else { return }
         // Zero would mean that there is no limit.
         requestHead.setDecimal(max(left.milliseconds, 1), name: "x-envoy-expected-rq-timeout-ms", known: .expectedTimeout)
     }

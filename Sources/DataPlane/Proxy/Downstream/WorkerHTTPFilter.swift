@@ -181,7 +181,7 @@ extension Head {
 
     /// Sets a field of this known name to a decimal number, in its place or at the end.
     func setDecimal(_ number: Int64, name: StaticString, known: KnownField) {
-        fields.removeAll { $0.known == known }
+        if contains(known) { fields.removeAll { $0.known == known } }
         let start = bytes.count
         unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         let middle = bytes.count

@@ -36,6 +36,8 @@ final class WorkerCluster {
     /// Of this worker, from admission to the end; those that wait too.
     private(set) var requestsUnderWay = 0
     private(set) var isLimited = false
+    /// Whether a request's key decides where it goes.
+    private(set) var isConsistent = false
 
     private(set) var connectTimeout: Nanoseconds
     private(set) var idleTime: Nanoseconds
@@ -65,6 +67,7 @@ final class WorkerCluster {
         multiplexedIdleTime = Self.multiplexedIdleTime(shared.configuration)
         retryBudget = RetryBudget(now: worker.loop.now)
         queue = AdmissionQueue(shared.configuration.queueLimits)
+        isConsistent = shared.balancing.isConsistent
         configureLimits(shared.configuration.resilience?.limiter)
         if shared.configuration.discovery == .originalDestination { destinations = DestinationTable(cluster: self) }
         update(hosts: shared.hosts)
@@ -85,6 +88,7 @@ final class WorkerCluster {
             destinations = new.discovery == .originalDestination ? DestinationTable(cluster: self) : nil
         }
         if before.balancing != successor.balancing { table.configure(rules: successor.balancing, random: &worker.random) }
+        isConsistent = successor.balancing.isConsistent
         if old.resilience?.limiter != new.resilience?.limiter || old.circuitBreakers != new.circuitBreakers {
             configureLimits(new.resilience?.limiter)
         }
@@ -203,14 +207,6 @@ final class WorkerCluster {
         return Deadlines.perTryTimeoutHolds(slow: slow, available: available)
     }
 
-    /// Whether a request's key decides where it goes.
-    var isConsistent: Bool {
-        switch shared.balancing.policy {
-        case .ringHash, .maglev: true
-        case .roundRobin, .leastRequest, .random, .peakEWMA: false
-        }
-    }
-
     func started(_ host: WorkerHost) {
         table.started(host.index, now: worker.loop.now)
         stats.upstreamRqTotal.increment()
@@ -292,4 +288,13 @@ final class WorkerCluster {
 extension Cluster {
     /// Without a policy of its own nobody waits: App Mesh's limits refuse at once.
     fileprivate var queueLimits: QueueLimits { resilience?.queue ?? QueueLimits(capacity: 0) }
+}
+
+extension BalancingRules {
+    fileprivate var isConsistent: Bool {
+        switch policy {
+        case .ringHash, .maglev: true
+        case .roundRobin, .leastRequest, .random, .peakEWMA: false
+        }
+    }
 }
