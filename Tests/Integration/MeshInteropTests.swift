@@ -85,6 +85,29 @@ struct MeshInteropTests {
         }
         let tally = try load.stop()
         #expect(tally.failures == 0, "\(tally.statuses) \(tally.refusals) \(tally.broken.prefix(3))\n\(envoy.errors)\n\(mesh.log)")
+        // What Envoy has of a policy it does; what is ours alone it does not see.
+        let policy = """
+            apiVersion: outrigger/v1
+            kind: TrafficPolicy
+            metadata: { name: colors, namespace: lab }
+            spec:
+              targetRef: { kind: VirtualService, name: colors }
+              resilience: standard
+              serviceBreaker: {}
+              retries: { hedge: { after: 500ms } }
+              fault: { abort: { httpStatus: 418, percent: 100 }, headers: [ { name: x-chaos } ] }
+              rateLimit: { requests: 1000 }
+              mirror: [ { virtualNode: { name: blue }, percent: 50 } ]
+              headers: { response: { set: { x-load: "100%" } } }
+
+            """
+        try mesh.apply(policy)
+        try eventually("Envoy does what the policy says; it said:\n\(envoy.errors)\noutriggerd said:\n\(mesh.log)") {
+            let request = "GET / HTTP/1.1\r\nHost: colors.lab\r\nX-Chaos: 1\r\n\r\n"
+            return (try? RawConnection(to: MeshProxy.outbound, at: address).exchange(request).status) == 418
+        }
+        let other = try RawConnection(to: MeshProxy.outbound, at: address).exchange("GET / HTTP/1.1\r\nHost: colors.lab\r\n\r\n")
+        #expect(other.status == 200 && other.value("x-load") == "100%", "\(other.headText)")
         var item: NodeItem?
         try eventually("it has acknowledged all: \(item.map { "\($0)" } ?? "unknown")") {
             item = try mesh.status().nodes.first { $0.subject.name == "front" }
