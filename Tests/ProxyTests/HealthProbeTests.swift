@@ -1,3 +1,4 @@
+import Balancing
 import Base
 import HTTPTransport
 import ProxyConfig
@@ -40,7 +41,8 @@ import Testing
             let seed = HostSeed(address: address, hostname: "", weight: 1, priority: 0, locality: Locality())
             let hosts = HostSeed.hosts([seed], detector: detector, isResolved: true, now: Instant(nanoseconds: 0))
             cluster = RuntimeCluster(
-                configuration: Cluster(name: "a", discovery: .eds(serviceName: "a")), detector: detector, hosts: hosts)
+                configuration: Cluster(name: "a", discovery: .eds(serviceName: "a")), detector: detector,
+                balancing: BalancingRules(policy: .roundRobin), hosts: hosts)
             host = hosts.hosts[0]
         }
 
@@ -121,6 +123,7 @@ import Testing
         }
         let cluster = RuntimeCluster(
             configuration: Cluster(name: "a", discovery: .eds(serviceName: "a")), detector: detector,
+            balancing: BalancingRules(policy: .roundRobin),
             hosts: HostSeed.hosts(seeds, detector: detector, isResolved: true, now: loop.now))
         let host = cluster.hosts.hosts[0].health
         let prober = HealthProber(loop: loop, seed: 1)
