@@ -93,8 +93,7 @@ extension Snapshot {
                     healthChecks: [
                         HealthCheck(
                             kind: .http(host: "cart", path: "/ping"), interval: .seconds(5), timeout: .seconds(2), healthyThreshold: 2,
-                            unhealthyThreshold: 3, port: 9000),
-                        HealthCheck(kind: .tcp, interval: .seconds(5), timeout: .seconds(2), healthyThreshold: 2, unhealthyThreshold: 3),
+                            unhealthyThreshold: 3, port: 9000)
                     ],
                     idleTimeout: .seconds(4)),
                 Cluster(
@@ -119,6 +118,9 @@ extension Snapshot {
                                 LocalityEndpoints(priority: 1, endpoints: [Endpoint(host: .ip(.loopbackV6), port: 5432)]),
                             ])),
                     loadBalancing: .random, upstreamProtocol: .tcp,
+                    healthChecks: [
+                        HealthCheck(kind: .tcp, interval: .seconds(5), timeout: .seconds(2), healthyThreshold: 2, unhealthyThreshold: 3)
+                    ],
                     tls: UpstreamTLS(validation: TLSValidation(trust: roots)),
                     idleTimeout: .seconds(60)),
                 Cluster(name: "any", discovery: .originalDestination),

@@ -354,6 +354,16 @@ import Testing
             ),
             (.wrapped(Cluster(name: "", discovery: .originalDestination)), "Cluster name: expected a value, found nothing"),
             (
+                .wrapped(
+                    Cluster(
+                        name: "c", discovery: .originalDestination,
+                        healthChecks: Array(
+                            repeating: HealthCheck(
+                                kind: .tcp, interval: .seconds(5), timeout: .seconds(2), healthyThreshold: 2, unhealthyThreshold: 2),
+                            count: 2))),
+                "Cluster/c health_checks: expected one health check, found 2"
+            ),
+            (
                 .wrapped(Cluster(name: "c", discovery: .originalDestination, panicThresholdPercent: 101)),
                 "Cluster/c common_lb_config.healthy_panic_threshold.value: expected a percentage from 0 through 100, found 101.0"
             ),

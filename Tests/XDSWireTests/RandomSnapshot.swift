@@ -301,7 +301,7 @@ struct RandomSnapshot {
             circuitBreakers: CircuitBreakers(
                 maxConnections: maybe { $0.number(0...UInt32.max - 1) }, maxPendingRequests: maybe { $0.number(0...UInt32.max - 1) },
                 maxRequests: maybe { $0.number(0...UInt32.max - 1) }),
-            healthChecks: list(0...2) { $0.healthCheck() }, panicThresholdPercent: pick([0, 33.3, 50, 100]),
+            healthChecks: list(0...1) { $0.healthCheck() }, panicThresholdPercent: pick([0, 33.3, 50, 100]),
             tls: upstreamProtocol == .auto || coin() ? upstreamTLS(upstreamProtocol) : nil, idleTimeout: maybe { $0.duration() },
             http2: speaksHTTP2 ? http2() : HTTP2Options(), maxConnectionAge: upstreamProtocol == .tcp ? nil : maybe { $0.duration() },
             balancing: BalancingOptions(

@@ -109,6 +109,7 @@ final class Supervisor {
         } reply: { [unowned self] worker, cluster, destination, outcome in
             workers[worker].post(.destination(destination, cluster: cluster, outcome))
         }
+        prober.isShort = { [unowned self] in overload.report.level >= .trim }
         tls.becameReady = { [unowned self] in certificatesCame() }
         let board = discovery.board
         registry.addProvider { samples in board.scrape(into: &samples, now: Clock.now()) }

@@ -45,12 +45,7 @@ extension Cluster: WireMessage {
         write(discovery, to: &message)
         message.duration(.connect_timeout, connectTimeout)
         writeLoadBalancing(to: &message)
-        for (index, check) in healthChecks.enumerated() {
-            message.message(.health_checks, HealthCheck.Fields.self) {
-                check.write(to: &$0)
-                if healthChecks.count > 1 { $0.chosenString(.name, "\(index)") }  // Envoy then demands names; ours have none.
-            }
-        }
+        message.messages(.health_checks, healthChecks)
         message.message(.circuit_breakers, CircuitBreakers.Fields.self) {
             circuitBreakers.write(to: &$0, retryBudget: resilience?.retryBudget ?? RetryBudgetLimits())
         }
@@ -137,6 +132,8 @@ extension Cluster: WireMessage {
         let outlierDetection = message.message(.outlier_detection, OutlierDetection.self)
         let breakers = message.message(.circuit_breakers, CircuitBreakers.self) ?? CircuitBreakers.envoysDefault
         let checks = message.messages(.health_checks, HealthCheck.self)
+        // Envoy refuses the second, too.
+        if checks.count > 1 { message.fail(.health_checks, expected: "one health check", found: checks.count) }
         let resilience = message.resilience(own)
         var tls = message.tls(own)
         // As Envoy's connection pools do: what is not said is what the cluster speaks.

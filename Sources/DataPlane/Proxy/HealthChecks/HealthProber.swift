@@ -10,6 +10,8 @@ import Resilience
 /// Confined to the supervisor's thread; a check costs no worker anything.
 final class HealthProber {
     let board = HealthCheckBoard()
+    /// Whether the process is short of descriptors: then no connection is kept for the next check.
+    var isShort: () -> Bool = { false }
 
     private let loop: EventLoop
     private let slots: ProbeSlots
@@ -124,7 +126,7 @@ final class HealthProber {
 
     private func ended(_ end: ProbeEnd, _ checked: CheckedHost, of cluster: CheckedCluster) {
         let probe = checked.probe
-        checked.connection = probe?.connection
+        if isShort() { probe?.connection?.giveUp() } else { checked.connection = probe?.connection }
         checked.probe = nil
         if let result = end.result {
             let outcome = checked.state.take(result)
