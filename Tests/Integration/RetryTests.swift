@@ -242,4 +242,88 @@ import Testing
             #expect(try proxy.exchange("GET / HTTP/1.1\r\nHost: a\r\nx-envoy-expected-rq-timeout-ms: 100\r\n\r\n").status == 504)
         }
     }
+
+    // MARK: Both protocols
+
+    @Test(
+        "any pairing of protocols tries again with the whole body, with and without a body in the bad answer", arguments: Pairing.all,
+        [0, 3])
+    func pairings(pairing: Pairing, badBody: Int) throws {
+        let bodies = Mutex<[Int]>([])
+        let count = Counter()
+        let origin = try Origin.speaking(pairing.upstream) { request in
+            bodies.withLock { $0.append(request.body.count) }
+            count.add()
+            return count.value % 3 == 1
+                ? Reply(status: 503, body: Array(repeating: 98, count: badBody)) : Reply("fine \(request.body.count)")
+        }
+        try pairing.withProxy(to: [origin.port], workers: 1, action: { $0.retryPolicy = Self.policy() }) { (proxy) throws in
+            let caller = try Caller(pairing.downstream, to: proxy.port)
+            // Each third attempt fails: with the second one of a request another one begins well.
+            for size in [0, 5000, 60_000] {
+                let answer = try caller.exchange(Ask(method: "PUT", path: "/", body: Array(repeating: 120, count: size)))
+                #expect(answer.status == 200 && answer.bodyText == "fine \(size)", "\(size): \(answer.status) \(answer.bodyText)")
+            }
+        }
+        #expect(bodies.withLock { $0 } == [0, 0, 5000, 60_000, 60_000])
+        // The answer that nobody wanted costs no connection.
+        #expect(origin.connections.count == 1)
+    }
+
+    @Test("gRPC: UNAVAILABLE without a message is tried again, a pushback obeyed, another code is the caller's")
+    func grpc() throws {
+        let hits = Mutex<[String: Int]>([:])
+        let origin = try Origin.http2 { request in
+            let number = hits.withLock { hits in
+                hits[request.path, default: 0] += 1
+                return hits[request.path] ?? 0
+            }
+            func refusal(_ code: Int, _ fields: [HTTP2Field] = []) -> HTTP2Answer {
+                HTTP2Answer(fields: [("content-type", "application/grpc"), ("grpc-status", "\(code)")] + fields, body: [])
+            }
+            switch request.path {
+            case "/a.B/Once" where number == 1: return refusal(14)
+            case "/a.B/Never": return refusal(14, [("grpc-retry-pushback-ms", "-1")])
+            case "/a.B/Denied": return refusal(7)
+            default:
+                return HTTP2Answer(
+                    fields: [("content-type", "application/grpc")], body: [0, 0, 0, 0, 0], trailers: [("grpc-status", "0")])
+            }
+        }
+        let pairing = Pairing(downstream: .http2, upstream: .http2)
+        try pairing.withProxy(to: [origin.port], workers: 1, action: { $0.retryPolicy = Self.policy(["unavailable"]) }) { (proxy) throws in
+            let caller = try Caller(.http2, to: proxy.port)
+            func call(_ path: String) throws -> String? {
+                let answer = try caller.exchange(
+                    Ask(
+                        method: "POST", path: path, fields: [("content-type", "application/grpc"), ("te", "trailers")],
+                        body: [0, 0, 0, 0, 0]))
+                return answer.trailer("grpc-status") ?? answer.value("grpc-status")
+            }
+            #expect(try call("/a.B/Once") == "0")
+            #expect(try call("/a.B/Never") == "14")
+            #expect(try call("/a.B/Denied") == "7")
+        }
+        #expect(hits.withLock { $0 } == ["/a.B/Once": 2, "/a.B/Never": 1, "/a.B/Denied": 1])
+    }
+
+    @Test("many calls at once on one HTTP/2 connection, of which some are tried again, all end well", arguments: Wire.allCases)
+    func crowd(upstream: Wire) throws {
+        let count = Counter()
+        let origin = try Origin.speaking(upstream) { request in
+            count.add()
+            return count.value % 10 == 0 ? Reply(status: 503, body: Array("bad".utf8)) : Reply("fine \(request.path)")
+        }
+        let pairing = Pairing(downstream: .http2, upstream: upstream)
+        try pairing.withProxy(to: [origin.port], workers: 1, action: { $0.retryPolicy = Self.policy() }) { (proxy) throws in
+            let peer = try HTTP2Peer(.client, over: try proxy.connect())
+            for round in 0..<10 {
+                let streams = try (0..<30).map { try peer.open(HTTP2Peer.head("GET", "/\(round)/\($0)"), endStream: true) }
+                for (number, stream) in streams.enumerated() {
+                    let answer = try peer.response(stream)
+                    #expect(answer.status == 200 && String(decoding: answer.body, as: UTF8.self) == "fine /\(round)/\(number)")
+                }
+            }
+        }
+    }
 }
