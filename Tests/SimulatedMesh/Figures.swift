@@ -33,7 +33,7 @@ package enum FigureTable {
             overloaded: goodput \(rounded(overloaded.map { $0.goodput(6..<15) }.min() ?? 0)), \
             p99 \(rounded(overloaded.map { $0.percentile(0.99, Law.during) }.max() ?? 0)) ms, \
             attempts a call \(rounded(overloaded.map(\.attemptsPerCall).max() ?? 0)), \
-            failed from second 16 on \(overloaded.map { $0.failed(16..<25) }.max() ?? 0)
+            failed from second 16 on \(overloaded.map { $0.failed(16..<20) }.max() ?? 0)
             """)
         return lines
     }
