@@ -194,6 +194,24 @@ struct PeakEWMATests {
         #expect(fixture.table.slowCount(above: .milliseconds(250), now: at(510)) == (slow: 1, available: 2))
     }
 
+    @Test("errors come fast, and who fails is not preferred for it", arguments: [true, false])
+    func failing(hasAnswered: Bool) {
+        let fixture = Fixture(BalancingRules(policy: .peakEWMA(halfLife: .milliseconds(500))), [1, 1])
+        fixture.call(0, from: 0, to: 2)
+        if hasAnswered { fixture.call(1, from: 0, to: 2) }
+        var failed = 0
+        for now in stride(from: 100, to: 10_100, by: 10) as StrideTo<Int64> {
+            if fixture.pick(0, at(now)) == 1 {
+                failed += 1
+                fixture.table.started(1, now: at(now))
+                fixture.table.finished(1, started: at(now), latency: nil, now: at(now + 1))
+            } else {
+                fixture.call(0, from: now, to: now + 2)
+            }
+        }
+        #expect(failed < 600, "\(failed) of 1000")
+    }
+
     @Test("a slow endpoint among five loses nearly all of its requests, and gets them back when it heals")
     func avoids() {
         let fixture = Fixture(BalancingRules(policy: .peakEWMA(halfLife: .seconds(2))), Array(repeating: 1, count: 5))

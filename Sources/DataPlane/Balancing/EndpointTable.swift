@@ -187,7 +187,19 @@ public struct EndpointTable {
         precondition(loads[index].waiting > 0, "endpoint \(index) answered more requests than it got")
         loads[index].waiting -= 1
         loads[index].starts = loads[index].waiting == 0 ? 0 : loads[index].starts &- started.nanoseconds / 1000
-        if let latency, tracksLatency { loads[index].take(sample: latency, now: now, halfLife: latencyHalfLife) }
+        guard tracksLatency else { return }
+        if let latency {
+            loads[index].take(sample: latency, now: now, halfLife: latencyHalfLife)
+        } else {
+            keepLatency(of: index, now: now)
+        }
+    }
+
+    /// Else the latency of who only fails would fade, and that of who answers would not: all would go where it fails. Who has none yet
+    /// gets the worst of the others, once.
+    private mutating func keepLatency(of index: Int, now: Instant) {
+        if loads[index].latency == 0 { loads[index].latency = loads.reduce(0) { max($0, $1.latency) } }
+        loads[index].sampledAt = now
     }
 
     /// A request that was `answered` is over.
@@ -200,6 +212,7 @@ public struct EndpointTable {
     /// - Parameters:
     ///   - started: what `started` was told.
     ///   - latency: of its answer, or as long as one waited in vain; nil if that says nothing about the endpoint: an error comes fast.
+    ///     Then what is expected of it stays as it was.
     public mutating func finished(_ index: Int, started: Instant, latency: Nanoseconds?, now: Instant) {
         answered(index, started: started, latency: latency, now: now)
         released(index)
