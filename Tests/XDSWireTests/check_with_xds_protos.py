@@ -64,9 +64,13 @@ def our_messages():
     one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
     message("SnapshotFile", ("magic", field.TYPE_FIXED64, one), ("format", field.TYPE_UINT32, one),
             ("content_hash", field.TYPE_FIXED64, one), ("content", field.TYPE_BYTES, one))
+    message("BreakerOverride", ("cluster", field.TYPE_STRING, one), ("endpoint", field.TYPE_STRING, one),
+            ("action", field.TYPE_STRING, one), ("until_ms", field.TYPE_INT64, one))
     message("ProcessSettings", ("admin_address", ".envoy.config.core.v3.Address", one), ("workers", ".google.protobuf.UInt32Value", one),
             ("drain_time", ".google.protobuf.Duration", one), ("expose_reply_details", field.TYPE_BOOL, one),
-            ("outlier_event_log_path", field.TYPE_STRING, one))
+            ("outlier_event_log_path", field.TYPE_STRING, one), ("max_memory_bytes", field.TYPE_UINT64, one),
+            ("min_body_rate", ".google.protobuf.UInt32Value", one), ("stuck_time", ".google.protobuf.Duration", one),
+            ("overrides", ".outrigger.BreakerOverride", many))
     message("SnapshotContent", ("node", ".envoy.config.core.v3.Node", one), ("process", ".outrigger.ProcessSettings", one),
             ("responses", ".envoy.service.discovery.v3.DiscoveryResponse", many))
     pool = descriptor_pool.Default()

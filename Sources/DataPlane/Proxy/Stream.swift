@@ -213,7 +213,7 @@ final class Stream: Timed {
             case .refuse(let error): return destinationFailed(error)
             }
         } else {
-            picked = cluster.pick(for: &attempts, mayProbe: policy?.retry != nil && isRepeatable, hash: balancingHash)
+            picked = cluster.pick(for: &attempts, mayProbe: policy?.mayRetry == true && isRepeatable, hash: balancingHash)
         }
         guard let host = picked else {
             cluster.stats.upstreamCxNoneHealthy.increment()
@@ -308,7 +308,7 @@ final class Stream: Timed {
 
     /// The body may have to be sent again.
     private func keepsBody(for upstream: any UpstreamSide) -> Bool {
-        !hasResponseStarted && (upstream.mayRefuseUnprocessed || policy?.retry != nil)
+        !hasResponseStarted && (upstream.mayRefuseUnprocessed || policy?.mayRetry == true)
     }
 
     /// Sending it again has no further effect, and we still have all of it.

@@ -13,6 +13,9 @@ final class RoutePolicy: Sendable {
 
     /// Nil = each request is tried once.
     let retry: RetryRules?
+    /// Of `retry`, where each request looks at them.
+    let mayRetry: Bool
+    let perTryTimeout: Nanoseconds?
     let rateLimit: TokenBucket?
     let fault: Fault?
     let requestHeaders: CompiledHeaderChanges
@@ -30,10 +33,14 @@ final class RoutePolicy: Sendable {
         }
         guard case .forward(let action) = route.action else {
             retry = nil
+            mayRetry = false
+            perTryTimeout = nil
             hashKeys = []
             return
         }
         retry = action.retryPolicy.flatMap { $0.maxRetries > 0 || $0.perTryTimeout != nil ? RetryRules($0) : nil }
+        mayRetry = retry != nil
+        perTryTimeout = retry?.perTryTimeout
         hashKeys = action.hashKeys.map(CompiledHashKey.init)
     }
 

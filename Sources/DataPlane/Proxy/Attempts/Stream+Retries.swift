@@ -82,7 +82,7 @@ extension Stream {
 
     /// The endpoint's answer is one that the policy tries again elsewhere: gives it up and begins the next attempt.
     func retriesResponse() -> Bool {
-        guard let rules = policy?.retry, rules.maxRetries > 0 else { return false }
+        guard let policy, policy.mayRetry, let rules = policy.retry else { return false }
         let outcome = outcomeOfHead
         let status = responseHead.status
         guard rules.covers(outcome, status: UInt16(truncatingIfNeeded: status)) else {
@@ -120,13 +120,13 @@ extension Stream {
 
     /// The attempt has its own time from when the endpoint could have all of the request.
     func armAttempt() {
-        guard requestIsComplete, attempts.phase == .underWay, !hasResponseStarted, let time = policy?.retry?.perTryTimeout else { return }
+        guard requestIsComplete, attempts.phase == .underWay, !hasResponseStarted, let time = policy?.perTryTimeout else { return }
         attempts.deadline = worker.loop.now + time
     }
 
     func attemptTimedOut(now: Instant) {
         attempts.deadline = .never
-        guard let cluster, attempts.phase == .underWay, !hasResponseStarted, let time = policy?.retry?.perTryTimeout else { return }
+        guard let cluster, attempts.phase == .underWay, !hasResponseStarted, let time = policy?.perTryTimeout else { return }
         guard cluster.perTryTimeoutHolds(time) else {
             cluster.stats.upstreamRqPerTryTimeoutYielded.increment()
             return armDeadline()
