@@ -109,10 +109,10 @@ import Testing
         try withProxy({ Config.tcp(listen: $0, to: [origin.port], admin: $1, cluster: { $0.circuitBreakers.maxConnections = 1 }) }) {
             (proxy) throws in
             let first = try proxy.connect()
-            try eventually("the first one is served") { origin.connections.count == 1 }
+            #expect(try first.read(exactly: 5) == Array("hello".utf8))
             let second = try proxy.connect()
             #expect(try second.readToEnd().0 == [])
-            first.close()
+            first.reset()
             try eventually("there is room again") { try proxy.stat("envoy_cluster_upstream_cx_active{envoy_cluster_name=\"origin\"}") == 0 }
             let third = try proxy.connect()
             try eventually("the third one is served") { origin.connections.count == 2 }

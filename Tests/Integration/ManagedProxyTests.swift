@@ -51,7 +51,7 @@ struct ManagedProxyTests {
         try waitForBody("two", listen, proxy)
 
         // A field that we cannot honour, found while decoding; then a pattern that cannot be compiled.
-        try plane.serve(("Cluster", [Plane.cluster("a", more: #", "lb_policy": "RING_HASH""#)]))
+        try plane.serve(("Cluster", [Plane.cluster("a", more: #", "lb_policy": "CLUSTER_PROVIDED""#)]))
         let reason = try plane.waitForNACK("Cluster")
         #expect(reason.contains("Cluster/a lb_policy: expected"), "\(reason)")
         try plane.serve(("RouteConfiguration", [Plane.routes(to: "a", match: #""safe_regex": {"regex": "("}"#)]))

@@ -17,7 +17,7 @@ struct DirectoryTests {
     func endpoints() throws {
         var shop = Workshop()
         func seen() -> [String] {
-            shop.models.endpoints.endpoints(of: Texts.nodeKey("cart")).map { "\($0.instance) \($0.address)\($0.isDraining ? " draining" : "")" }
+            shop.models.endpoints.endpoints(of: Self.cart).map { "\($0.instance) \($0.address)\($0.isDraining ? " draining" : "")" }
         }
         try shop.record(Self.registered("a"), Self.registered("b", address: "10.0.0.2"))
         #expect(seen() == [])
@@ -36,7 +36,7 @@ struct DirectoryTests {
         #expect(shop.models.endpoints.generation > generation)
         try shop.record(.nodeReady(InstanceChange(instance: Self.key("b"))))
         #expect(seen() == ["b 10.0.0.3"])
-        #expect(shop.models.endpoints.nodesWithEndpoints == [Texts.nodeKey("cart")])
+        #expect(shop.models.endpoints.nodesWithEndpoints == [Self.cart])
     }
 
     @Test("the directory tells which snapshot each instance wants, took, runs and refused")
@@ -48,7 +48,7 @@ struct DirectoryTests {
         try shop.record(Self.registered("a"), time: 1000)
         try shop.record(.snapshotWanted(change("1")), .snapshotAcknowledged(change("1")), .snapshotApplied(change("1")), time: 2000)
         try shop.record(.snapshotWanted(change("2")), .snapshotRefused(change("2", "clusters[0]: expected ...")), time: 3000)
-        var instance = try #require(shop.models.nodes.instances(of: Texts.nodeKey("cart")).first)
+        var instance = try #require(shop.models.nodes.instances(of: Self.cart).first)
         #expect(instance.wanted == "2" && instance.acknowledged == "1" && instance.applied == "1")
         #expect(instance.refused?.version == "2" && instance.refused?.reason == "clusters[0]: expected ...")
         #expect(instance.appliedAt?.milliseconds == 2000 && instance.lastSeen.milliseconds == 3000 && instance.since.milliseconds == 1000)
@@ -96,7 +96,7 @@ struct DirectoryTests {
             if case .failure(let problem) = shop.models.tokens.check(hash: hash, now: now(time)) { problem.refusal } else { nil }
         }
         try shop.record(
-            .tokenCreated(TokenCreation(id: "1", hash: "aa", role: "join", node: Texts.nodeKey("cart"), expiry: now(100))),
+            .tokenCreated(TokenCreation(id: "1", hash: "aa", role: "join", node: Self.cart, expiry: now(100))),
             .tokenCreated(TokenCreation(id: "2", hash: "bb", role: "admin")), time: 1000)
         #expect(refusal("aa", 50) == nil && refusal("aa", 100) == .expired && refusal("cc", 50) == .unknown)
         try shop.record(.tokenUsed(TokenChange(id: "1", instance: Self.key("a"))), .tokenUsed(TokenChange(id: "2")), time: 2000)
