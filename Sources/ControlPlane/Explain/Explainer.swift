@@ -98,11 +98,6 @@ struct Way {
         }
     }
 
-    /// What the compiler warns of a feature that a proxy does not have yet.
-    func warnings(of feature: String) -> [String] {
-        node.notes.filter { $0.kind == .warning && $0.path == feature }.map { "warning: \(feature): \($0.text)" }
-    }
-
     // MARK: Listeners
 
     private mutating func walkOutbound() {

@@ -14,7 +14,7 @@ extension Way {
         if retry.onlyIdempotent { line += ", and what the endpoint may have begun only if the method may be repeated" }
         let (shortest, longest) = (duration(retry.backoffBase * 3), duration(retry.backoffLongest))
         let wait = "the first goes at once to another endpoint, the next within \(shortest), later ones within \(longest)"
-        return [line, wait] + (action.hedging.map { [$0.words] } ?? []) + warnings(of: "hedging")
+        return [line, wait] + (action.hedging.map { [$0.words] } ?? [])
     }
 
     /// Beside the forwarding: what comes before it, and what goes elsewhere.

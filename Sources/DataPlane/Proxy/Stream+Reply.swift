@@ -36,6 +36,8 @@ extension Stream {
         }
         stopWaiting()
         leaveQueue()
+        leaveHedges()
+        attempts.hedgeAt = .never
         place.delayEnds = .never
         attempts.nextAt = .never
         attempts.deadline = .never

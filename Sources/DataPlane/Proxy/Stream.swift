@@ -39,7 +39,9 @@ final class Stream: Timed {
     var place = Place()
     /// Copies of this request.
     var shadows: [ShadowSide] = []
-    /// It is itself a copy: nobody waits for its answer.
+    /// Attempts beside its own.
+    var hedges: [HedgeSide] = []
+    /// It is itself a copy, or an attempt of another: no caller of the proxy waits for its answer.
     private(set) var isShadow = false
 
     var requestFraming = Framing.none
@@ -91,6 +93,29 @@ final class Stream: Timed {
             return reply(status: 503, flags: .upstreamProtocolError, details: "upstream_protocol_not_supported", body: "no TLS")
         }
         goToCluster()
+    }
+
+    /// Begins as another attempt of `request`, which is whole.
+    func beginHedge(_ side: HedgeSide, of request: Stream) {
+        reset(downstream: side, filter: request.filter, now: worker.loop.now)
+        isShadow = true
+        requestHead.copy(request.requestHead)
+        requestTrailers.copy(request.requestTrailers)
+        if !request.body.isEmpty { unsafe body.append(request.body.buffer.unsafeBytes, worker.buffers) }
+        requestFraming = side.requestFraming
+        requestIsComplete = true
+        requestEndedAt = started
+        isGRPC = request.isGRPC
+        route = request.route
+        requestDeadline = request.requestDeadline
+        cluster = request.cluster
+        attempts.tried = request.attempts.tried
+        startNextAttempt()
+    }
+
+    /// The answer that the caller gets is that of another attempt: so is what logs say of it.
+    func showAnswer(of attempt: Stream) {
+        host = attempt.host
     }
 
     private func reset(downstream: any DownstreamSide, filter: WorkerHTTPFilter, now: Instant) {
@@ -308,7 +333,7 @@ final class Stream: Timed {
 
     /// The body may have to be sent again.
     private func keepsBody(for upstream: any UpstreamSide) -> Bool {
-        !hasResponseStarted && (upstream.mayRefuseUnprocessed || policy?.mayRetry == true)
+        !hasResponseStarted && (upstream.mayRefuseUnprocessed || policy?.keepsBodies == true)
     }
 
     /// Sending it again has no further effect, and we still have all of it.
@@ -451,6 +476,7 @@ final class Stream: Timed {
     }
 
     func downstreamDrained() {
+        for side in hedges where side.isChosen { side.attempt?.downstreamDrained() }
         guard let upstream, upstream.isReadPaused else { return }
         upstream.resumeReading()
     }
@@ -480,6 +506,7 @@ final class Stream: Timed {
         if retriesForFree(failure, on: side) { return }
         let outcome = failure.outcome
         endAttempt(outcome)
+        if waitsForHedge() { return }
         if retries(after: outcome) {
             if failure.isReset { cluster?.stats.upstreamRqRxReset.increment() }
             return beginRetry()
@@ -536,7 +563,7 @@ final class Stream: Timed {
         }
     }
 
-    private func cutDownstream() {
+    func cutDownstream() {
         guard let downstream else { return }
         downstream.flush()
         self.downstream = nil
@@ -549,7 +576,7 @@ final class Stream: Timed {
         guard !isOver, let downstream else { return }
         self.flags.insert(flags)
         self.details = details
-        filter.stats.downstreamRqRxReset.increment()
+        if !isShadow { filter.stats.downstreamRqRxReset.increment() }
         self.downstream = nil
         downstream.abandon()
         if attempts.phase == .underWay {
@@ -594,7 +621,7 @@ final class Stream: Timed {
     }
 
     /// - Parameter latency: nil if it says nothing about the endpoint.
-    private func hostAnswered(_ latency: Nanoseconds?) {
+    func hostAnswered(_ latency: Nanoseconds?) {
         guard pickIsCounted, !attempts.isAnswered, let cluster, let host else { return }
         attempts.isAnswered = true
         cluster.answered(host, started: attempts.started, latency: latency)
@@ -618,7 +645,7 @@ final class Stream: Timed {
         upstream.abandon()
     }
 
-    private func finishIfDone() {
+    func finishIfDone() {
         guard !isOver, responseIsComplete else { return }
         // The answer came before the end of the request: go on forwarding, for the caller is still writing and the endpoint may read.
         guard requestIsComplete else { return }
@@ -639,6 +666,7 @@ final class Stream: Timed {
             if responseIsComplete, !isTunnel { upstream.release(requestWasSent: requestIsForwarded) } else { upstream.abandon() }
         }
         leaveMirrors()
+        leaveHedges()
         if !isShadow { tellMetrics() }
         let downstream = downstream
         self.downstream = nil

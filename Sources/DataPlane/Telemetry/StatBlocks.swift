@@ -295,6 +295,7 @@ public final class ClusterStats: StatBlock {
     public let upstreamRqPerTryTimeoutYielded = Counter()
     public let upstreamRqBreakerOpen = Counter()
     public let upstreamRqMirrored = Counter()
+    public let upstreamRqHedged = Counter()
     public let upstreamRqMaxDurationReached = Counter()
     public let upstreamRqRxReset = Counter()
     public let upstreamRqTxReset = Counter()
@@ -376,6 +377,7 @@ public final class ClusterStats: StatBlock {
             "upstream_rq_per_try_timeout_yielded", "Tries that ran out of time and went on, since most endpoints were slow.",
             upstreamRqPerTryTimeoutYielded)
         reader.counter("upstream_rq_breaker_open", "Requests refused by the open breaker of their service.", upstreamRqBreakerOpen)
+        reader.counter("upstream_rq_hedged", "Attempts begun beside others that took long; they count as retries too.", upstreamRqHedged)
         reader.counter("upstream_rq_mirrored", "Copies of other requests, begun.", upstreamRqMirrored)
         reader.counter("upstream_rq_max_duration_reached", "Requests closed at their longest allowed life.", upstreamRqMaxDurationReached)
         reader.counter("upstream_rq_rx_reset", "Requests that the endpoint reset.", upstreamRqRxReset)

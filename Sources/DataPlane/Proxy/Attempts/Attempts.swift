@@ -28,6 +28,11 @@ struct Attempts {
     var isAnswered = false
     /// Of the last one: what the service's breaker is told. At first it says nothing.
     var lastOutcome = AttemptOutcome.overloadLocal
+    /// When another one goes beside it.
+    var hedgeAt = Instant.never
+    var hedgesBegun: UInt32 = 0
+    /// The request's own one came to nothing, one beside it has not yet.
+    var waitsForHedge = false
     var raceWasRetried = false
     var refusals = 0
 
@@ -37,6 +42,7 @@ struct Attempts {
         started = now
         deadline = .never
         nextAt = .never
+        hedgeAt = .never
         isAnswered = false
     }
 }

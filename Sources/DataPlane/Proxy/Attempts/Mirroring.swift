@@ -95,8 +95,14 @@ final class ShadowSide: DownstreamSide {
     func sendHead(_ head: Head, framing: Framing, isUpgrade: Bool, requestHead: Head) {}
     func endResponse(trailers: Head) {}
     func abandonKeepAlive() {}
-    func cut() {}
-    func abandon() {}
+
+    func cut() {
+        streamFinished()
+    }
+
+    func abandon() {
+        streamFinished()
+    }
 
     func streamFinished() {
         shadow = nil

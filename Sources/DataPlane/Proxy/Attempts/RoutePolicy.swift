@@ -20,6 +20,9 @@ final class RoutePolicy: Sendable {
     let fault: Fault?
     let requestHeaders: CompiledHeaderChanges
     let responseHeaders: CompiledHeaderChanges
+    let hedging: Hedging?
+    /// A body may have to be sent twice.
+    var keepsBodies: Bool { mayRetry || hedging != nil }
     private let hashKeys: [CompiledHashKey]
 
     init(_ route: Route) throws(RouteTableErrors) {
@@ -35,12 +38,14 @@ final class RoutePolicy: Sendable {
             retry = nil
             mayRetry = false
             perTryTimeout = nil
+            hedging = nil
             hashKeys = []
             return
         }
         retry = action.retryPolicy.flatMap { $0.maxRetries > 0 || $0.perTryTimeout != nil ? RetryRules($0) : nil }
         mayRetry = retry != nil
         perTryTimeout = retry?.perTryTimeout
+        hedging = action.hedging
         hashKeys = action.hashKeys.map(CompiledHashKey.init)
     }
 

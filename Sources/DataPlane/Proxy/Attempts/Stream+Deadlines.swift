@@ -11,7 +11,8 @@ extension Stream {
     func armDeadline() {
         guard !isOver else { return }
         let idle = route?.idleTimeout.map { lastActivity + $0 } ?? .never
-        let next = min(min(requestDeadline, idle), min(attempts.deadline, min(attempts.nextAt, min(place.expires, place.delayEnds))))
+        let ofAttempts = min(min(attempts.deadline, attempts.hedgeAt), attempts.nextAt)
+        let next = min(min(requestDeadline, idle), min(ofAttempts, min(place.expires, place.delayEnds)))
         if next != .never { worker.loop.setDeadline(self, next) }
     }
 
@@ -30,6 +31,8 @@ extension Stream {
             startNextAttempt()
         } else if now >= attempts.deadline {
             attemptTimedOut(now: now)
+        } else if now >= attempts.hedgeAt {
+            hedge()
         } else if let idle = route?.idleTimeout, lastActivity + idle <= now {
             filter.stats.downstreamRqIdleTimeout.increment()
             if attempts.phase == .underWay { endAttempt(requestIsComplete ? .timeout : .clientCancel(slow: false)) }

@@ -1,5 +1,6 @@
 import Base
 import HTTP
+import ProxyConfig
 import Reactor
 import Resilience
 import Routing
@@ -89,13 +90,15 @@ extension Stream {
             if attempts.retries.count > 0 { cluster?.stats.upstreamRqRetrySuccess.increment() }
             return false
         }
-        guard retries(after: outcome, status: status, pushback: pushback) else { return false }
+        let isHedged = !hedges.isEmpty
+        guard isHedged || retries(after: outcome, status: status, pushback: pushback) else { return false }
         cluster?.stats.upstreamRq.record(status)
         endAttempt(outcome)
         if let upstream {
             self.upstream = nil
             upstream.discardResponse()
         }
+        if isHedged { return waitsForHedge() }
         beginRetry()
         return true
     }
@@ -120,8 +123,9 @@ extension Stream {
 
     /// The attempt has its own time from when the endpoint could have all of the request.
     func armAttempt() {
-        guard requestIsComplete, attempts.phase == .underWay, !hasResponseStarted, let time = policy?.perTryTimeout else { return }
-        attempts.deadline = worker.loop.now + time
+        guard let policy, requestIsComplete, attempts.phase == .underWay, !hasResponseStarted else { return }
+        if let time = policy.perTryTimeout { attempts.deadline = worker.loop.now + time }
+        if let hedging = policy.hedging, attempts.hedgesBegun == 0 { attempts.hedgeAt = worker.loop.now + Nanoseconds(hedging.delay) }
     }
 
     func attemptTimedOut(now: Instant) {
@@ -136,6 +140,7 @@ extension Stream {
         abandonUpstream()
         stopWaiting()
         endAttempt(.timeout)
+        if waitsForHedge() { return }
         if retries(after: .timeout) { return beginRetry() }
         flags.insert(.upstreamRequestTimeout)
         reply(status: 504, flags: [], details: "upstream_per_try_timeout", body: "upstream request timeout: no response in \(time)")
