@@ -80,7 +80,7 @@ import Testing
     @Test("a caller that leaves during a delay never reaches the endpoint")
     func delayLeft() throws {
         let origin = try Origin.answering(ok())
-        try withRoute(to: origin, route: { $0.fault = FaultInjection(delay: .milliseconds(200)) }) { (proxy) throws in
+        try withRoute(to: origin, route: { $0.fault = FaultInjection(delay: .seconds(1)) }) { (proxy) throws in
             for _ in 0..<5 {
                 let caller = try proxy.connect()
                 try caller.send(Self.get)
